@@ -1,0 +1,63 @@
+"""Names -> ``module:attribute`` strings, imported on use, so that listing costs no import.
+
+Built-ins stand in a table (a contributor adds a line and need not re-install); third parties use
+the entry-point groups ``sfbench.models``, ``sfbench.tasks``, ``sfbench.datasets``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+BUILTINS: dict[str, dict[str, str]] = {
+    "tasks": {
+        "long-horizon": "sfbench.tasks.long_horizon:LongHorizon",
+    },
+    "datasets": {
+        "shapes-1": "sfbench.tasks.shapes:Shapes",
+        "shapes-2": "sfbench.tasks.shapes:Shapes",
+    },
+    # A model is named `scheme:rest`; the factory is called with `rest`.
+    "models": {
+        "reference": "sfbench.reference.adapters:load",
+        "videos": "sfbench.models:VideosModel",
+        "cheat": "sfbench.models:cheat",
+        "oracle": "sfbench.tasks.rows:oracle_row",
+        "truth": "sfbench.reference.adapters:truth_row",
+    },
+}
+
+
+class UnknownName(LookupError):
+    """A name that nothing provides; its text is one sentence fit for a user."""
+
+
+def providers(kind: str) -> dict[str, str]:
+    """All names of a kind and their targets; two providers of one name are an error."""
+    found = dict(BUILTINS[kind])
+    for point in entry_points(group=f"sfbench.{kind}"):
+        if found.get(point.name, point.value) != point.value:
+            raise UnknownName(
+                f"Two packages provide {kind[:-1]} '{point.name}': {found[point.name]} and "
+                f"{point.value}; uninstall one."
+            )
+        found[point.name] = point.value
+    return found
+
+
+def load(kind: str, name: str) -> Any:
+    """Import and return the object behind a name."""
+    known = providers(kind)
+    if name not in known:
+        raise UnknownName(unknown(kind[:-1], name, known))
+    module, _, attribute = known[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def unknown(what: str, name: str, known: Any) -> str:
+    """One sentence for a name nobody has: the nearest ones first."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:8]
+    return f"Unknown {what} '{name}'; did you mean {', '.join(near)}?"

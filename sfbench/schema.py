@@ -1,0 +1,278 @@
+"""Every record that is written, read or hashed.
+
+All types are frozen pydantic models. ``None`` means *not measured*; NaN and infinity are refused.
+A record's identity is the hash of its canonical JSON, so equal content has an equal name anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Scalar = bool | int | float | str
+Arm = Literal["free", "true", "own", "streamed", "swapped", "corrupted"]
+Better = Literal["higher", "lower"]
+
+
+class Base(BaseModel):
+    """Frozen, closed (an unknown field is an error) and finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one content: sorted keys, no spaces, no NaN."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+# --- what is asked of a model ---------------------------------------------------------------------
+
+
+class Geometry(Base):
+    """Shape of a clip in pixels."""
+
+    frames: int = Field(gt=0, le=1_000_000)
+    """Frames to generate, context not counted."""
+    height: int = Field(gt=0, le=8192)
+    width: int = Field(gt=0, le=8192)
+    fps: float = Field(gt=0, le=1000)
+
+
+class SceneRef(Base):
+    """Names one true video of a dataset, so that its pixels can be made again from the name."""
+
+    dataset: str
+    """Registry name, e.g. ``shapes-1``."""
+    split: str
+    """``train``, ``selection`` or ``test``."""
+    index: int = Field(ge=0)
+
+
+class Prompt(Base):
+    """A text and, where it describes a known scene, that scene."""
+
+    id: str
+    text: str
+    scene: SceneRef | None = None
+
+
+class Context(Base):
+    """Which past frames the harness hands to the model, and how (DESIGN.md 6, part B)."""
+
+    arm: Arm
+    """``true``: true frames before every chunk. ``own``: a true prefix, then the model's own decoded
+    frames, re-supplied before every chunk. ``streamed``: a true prefix, then one uninterrupted call.
+    ``swapped``: the true frames of ``donor`` before every chunk. ``corrupted``: ``own``, after a
+    prefix whose last frames were damaged."""
+    prefix: int = Field(ge=0)
+    """True frames the continuation starts from; a request without context has none."""
+    chunk: int = Field(gt=0)
+    """Frames the model is asked for at each context (``streamed``: all of them in one call)."""
+    donor: SceneRef | None = None
+    """The other scene of the ``swapped`` arm."""
+
+
+class Request(Base):
+    """One clip to be generated. Its :attr:`key` names the clip file and makes a run resumable."""
+
+    prompt: Prompt
+    geometry: Geometry
+    seed: int = Field(ge=0)
+    context: Context | None = None
+    """``None``: free generation from the prompt alone."""
+    options: dict[str, Scalar] = {}
+
+    @property
+    def key(self) -> str:
+        """Hash of the whole request."""
+        return digest(self)
+
+    @property
+    def arm(self) -> Arm:
+        """``free`` without a context, else the context's arm."""
+        return self.context.arm if self.context else "free"
+
+
+class ModelCard(Base):
+    """What a model says about itself; the harness trusts none of it for a measurement."""
+
+    name: str
+    kind: Literal["model", "cheat", "reference-row"] = "model"
+    revision: str = "unknown"
+    weights_sha256: str | None = None
+    causal: bool = True
+    """False: the whole clip is made at once, so there is no horizon and no exposure gap."""
+    chunk: int | None = None
+    """Frames per autoregressive step (pixels in time)."""
+    native_frames: int | None = None
+    """Frames the model was trained to make."""
+    accepts_context: bool = False
+    """True: ``generate`` can continue given true frames."""
+    steps: int | None = None
+    """Denoising steps a chunk."""
+    parameters: int | None = None
+    train_core_hours: float | None = None
+    """Compute spent on these weights and on every ancestor, in hours of one core."""
+    notes: str = ""
+
+
+# --- what is recorded of a clip -------------------------------------------------------------------
+
+
+class ClipRef(Base):
+    """A clip on disk: where, what it holds, and the hash of its decoded pixels."""
+
+    path: str
+    """Relative to the run directory."""
+    frames: int
+    height: int
+    width: int
+    fps: float
+    sha256: str
+
+
+class Timing(Base):
+    """Seconds from the call to each chunk's arrival, on the harness's clock."""
+
+    chunks: tuple[tuple[int, float], ...]
+    """``(frames in the chunk, seconds since the previous one)``."""
+    batch: int = 1
+    """Requests generated together; above 1 the times are not latencies."""
+
+
+class Failure(Base):
+    """Why a request has no score."""
+
+    kind: Literal["model", "video", "geometry", "score", "unsupported"]
+    reason: str
+
+
+Series = tuple[float | None, ...]
+
+
+class Scores(Base):
+    """What a task measured on one clip."""
+
+    values: dict[str, float | None] = {}
+    series: dict[str, Series] = {}
+    """One value a window, in time order."""
+
+
+class Record(Base):
+    """One line of ``records.jsonl``."""
+
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    request: Request
+    clip: ClipRef | None = None
+    timing: Timing | None = None
+    scores: Scores | None = None
+    failure: Failure | None = None
+
+
+# --- what is concluded of a run -------------------------------------------------------------------
+
+
+class Estimate(Base):
+    """A number that may be published: value, interval, sample, method."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Observations behind it."""
+    clusters: int
+    """Independent groups (prompts) among them; the interval is over these."""
+    method: str
+    confidence: float = 0.95
+    unit: str = ""
+    better: Better | None = None
+    """``None``: neither direction is better."""
+
+
+class Curve(Base):
+    """Estimates along an axis."""
+
+    x: tuple[float, ...]
+    x_label: str
+    y: tuple[Estimate, ...]
+
+
+class TaskCard(Base):
+    """Identity of a task as it was run."""
+
+    name: str
+    version: int
+    tier: str
+    dataset: str
+    prompts_sha256: str
+    geometry: Geometry
+    seeds: tuple[int, ...]
+    metrics: dict[str, int]
+    """Metric name to metric version."""
+
+    @property
+    def comparison(self) -> dict[str, str]:
+        """The fields that must agree before two rows are ranked together."""
+        fields = self.model_dump(mode="json")
+        fields["geometry"] = "{frames}x{height}x{width}@{fps:g}".format(**fields["geometry"])
+        return {name: value if isinstance(value, str) else canonical_json(value)
+                for name, value in fields.items()}
+
+
+class Provenance(Base):
+    """What code, on what machine, when."""
+
+    sfbench: str
+    commit: str | None
+    dirty: bool | None
+    python: str
+    packages: dict[str, str]
+    machine: str
+    device: str
+    command: str
+    started: str
+    wall_s: float | None = None
+
+
+class Validity(Base):
+    """Whether a row may be ranked, and if not, why."""
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    """Words shown in the table, e.g. ``IGNORES CONTEXT``; a flagged row is not ranked."""
+
+
+class Result(Base):
+    """One model on one task: one file, one table row."""
+
+    schema_version: int = SCHEMA_VERSION
+    model: ModelCard
+    task: TaskCard
+    provenance: Provenance
+    validity: Validity
+    estimates: dict[str, Estimate]
+    curves: dict[str, Curve]
+    per_prompt: dict[str, dict[str, float]]
+    """Estimate name -> prompt id -> mean over seeds: what paired comparisons are made of."""
+    failures: dict[str, int] = {}
+    """Failure kind to count."""
+    records_sha256: str
+
+    @property
+    def comparison_key(self) -> str:
+        """Equal keys may be ranked together."""
+        return digest(self.task.comparison)

@@ -1,0 +1,215 @@
+"""The reference models as the harness sees them; with ``data.py`` the only file that knows it.
+
+T pixel frames, H W pixels; F latent frames (one a pixel frame here), C h w of a latent.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfbench.interfaces import Frames
+from sfbench.registry import load as load_name
+from sfbench.registry import unknown
+from sfbench.schema import ModelCard, Request
+
+from .catalogue import DEFAULT_PRESET, SHIPPED
+from .checkpoint import CheckpointError, load_into, load_weights
+from .codec import AutoEncoder, to_frames, to_video
+from .config import Preset, from_dict
+from .data import noise_for
+from .library import Library
+from .methods import METHODS, load_codec
+from .model import DiT
+from .rollout import Noise, rollout
+from .schedule import Schedule
+from .text import VocabularyEncoder
+
+
+def load(rest: str) -> ReferenceModel:
+    """``NAME``, ``PATH.safetensors``, either followed by ``@STEPS`` for another step count."""
+    name, _, steps = rest.partition("@")
+    path = Path(name) if name.endswith(".safetensors") else SHIPPED / f"{DEFAULT_PRESET}-{name}.safetensors"
+    if not path.exists():
+        known = [p.stem.removeprefix(f"{DEFAULT_PRESET}-") for p in SHIPPED.glob("*.safetensors")]
+        known = [k for k in known if k != "codec"]
+        if name.endswith(".safetensors") or not known:
+            raise CheckpointError(f"There is no weights file {path.name}.")
+        raise CheckpointError(unknown("reference model", name, known))
+    if steps and not (steps.isdecimal() and int(steps)):
+        raise CheckpointError(f"'{rest}': after @ stands a number of denoising steps, not '{steps}'.")
+    return ReferenceModel(path, int(steps) if steps else None)
+
+
+class ReferenceModel:
+    """A trained generator and its codec: causal (chunk after chunk) or bidirectional (all at once)."""
+
+    def __init__(self, path: Path, steps: int | None = None) -> None:
+        """``steps``: denoising steps, where the model's own are not wanted."""
+        tensors, card = load_weights(path)
+        method = str(card["name"])
+        if method not in METHODS:
+            raise CheckpointError(f"{path.name} holds '{method}', which is not a generator.")
+        self.preset: Preset = from_dict(card["preset"])
+        self.causal = METHODS[method].causal
+        self.schedule = _schedule(self.preset, method, steps)
+        self.text = VocabularyEncoder(self.preset.text)
+        self.network = DiT(self.preset)
+        load_into(self.network, tensors, path.name)
+        self.network.eval().requires_grad_(False)
+        self.codec = _codec_beside(path, self.preset, card)
+        self.card = self._card(method, steps, card)
+
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        """Yield chunks ``uint8 [t, H, W, 3]`` as they are decoded."""
+        for chunks in self.generate_batch([request], [context]):
+            yield chunks[0]
+
+    @torch.inference_mode()
+    def generate_batch(
+        self, requests: Sequence[Request], contexts: Sequence[Frames | None]
+    ) -> Iterator[list[Frames]]:
+        """Yield one list of chunks, one a request, at a time."""
+        frames = self._check(requests[0])
+        start = 0 if contexts[0] is None else len(contexts[0])
+        chunk = self.network.config.frames_per_chunk if self.causal else frames
+        chunks = rollout(
+            self.network,
+            self.text([r.prompt.text for r in requests]),
+            self._noise(requests),
+            self.schedule,
+            frames=-(-frames // chunk) * chunk,
+            chunk=chunk,
+            start=start,
+            context=self._encode(contexts, chunk),
+            blank=self.text([""]),
+        )
+        left = frames
+        for latents in chunks:
+            pixels = to_frames(self.codec.decode(latents[:, :left]))
+            left -= pixels.shape[1]
+            yield list(pixels)
+
+    def _encode(self, contexts: Sequence[Frames | None], chunk: int) -> Tensor | None:
+        """Latents ``[B, F, C, h, w]``: the longest end of the context that is whole chunks."""
+        if contexts[0] is None:
+            return None
+        if not self.causal:
+            raise ValueError(f"'{self.card.name}' is bidirectional and cannot continue a context")
+        video = to_video(np.stack([c for c in contexts if c is not None]))
+        usable = video.shape[1] // chunk * chunk
+        return self.codec.encode(video[:, video.shape[1] - usable :]) if usable else None
+
+    def _noise(self, requests: Sequence[Request]) -> Noise:
+        """Keyed by (seed, prompt, absolute frame, denoising step): never by batch or by history."""
+        keys = [(r.seed, zlib.crc32(r.prompt.text.encode())) for r in requests]
+        shape = self.preset.latent_shape
+
+        def noise(frames: Sequence[int], step: int) -> Tensor:
+            parts = [noise_for([(*key, f, step) for key in keys], shape) for f in frames]
+            return torch.stack(parts, dim=1)
+
+        return noise
+
+    def _check(self, request: Request) -> int:
+        """Frames to make; refuses a geometry the weights are not for."""
+        size, got = self.preset.data.size, request.geometry
+        if (got.height, got.width) != (size, size):
+            raise ValueError(
+                f"'{self.card.name}' makes {size}x{size} pixels, not {got.height}x{got.width}"
+            )
+        if not self.causal and got.frames != self.preset.data.frames:
+            raise ValueError(
+                f"'{self.card.name}' is bidirectional and makes {self.preset.data.frames} frames, "
+                f"not {got.frames}"
+            )
+        return got.frames
+
+    def _card(self, method: str, steps: int | None, card: dict[str, Any]) -> ModelCard:
+        name = f"{method}@{steps}" if steps else method
+        if self.preset.name != DEFAULT_PRESET:
+            name = f"{self.preset.name}-{name}"
+        return ModelCard(
+            name=name,
+            revision=card["sha256"][:12],
+            weights_sha256=card["sha256"],
+            causal=self.causal,
+            chunk=self.network.config.frames_per_chunk if self.causal else self.preset.data.frames,
+            native_frames=self.preset.data.frames,
+            accepts_context=self.causal,
+            steps=len(self.schedule),
+            parameters=sum(p.numel() for p in self.network.parameters()),
+            train_core_hours=card["core_hours_with_ancestors"],
+            notes=f"{card['steps']} training steps, seed {card['seed']}",
+        )
+
+
+def _schedule(preset: Preset, method: str, steps: int | None) -> Schedule:
+    config = preset.method(method).sampler
+    tree = {"kind": config.kind, "steps": steps or config.steps}
+    if steps and config.kind == "renoise":
+        few = tuple(1000 * (1 - i / steps) for i in range(steps))
+        return Schedule.of(type(config)(kind="renoise", shift=config.shift, few=few))
+    return Schedule.of(
+        type(config)(**tree, shift=config.shift, guidance=config.guidance, few=config.few)
+    )
+
+
+def _codec_beside(path: Path, preset: Preset, card: dict[str, Any]) -> AutoEncoder:
+    """The codec these weights were trained on, checked by hash."""
+    codec, found = load_codec(preset, Library(preset.name, path.parent), card["name"])
+    if found != card["ancestors"]["codec"]:
+        raise CheckpointError(
+            f"{path.name} was trained on another codec ({card['ancestors']['codec'][:12]}, "
+            f"found {found[:12]}); fetch both from one release."
+        )
+    return codec
+
+
+def truth_row(rest: str) -> CodecRow:
+    """``truth:codec``."""
+    if rest != "codec":
+        raise CheckpointError(unknown("truth row", rest, ["codec"]))
+    return CodecRow()
+
+
+class CodecRow:
+    """True video through the codec: what a perfect generator of latents would score."""
+
+    def __init__(self) -> None:
+        path = SHIPPED / f"{DEFAULT_PRESET}-codec.safetensors"
+        _, card = load_weights(path)
+        self.preset = from_dict(card["preset"])
+        self.codec, _ = load_codec(self.preset, Library(DEFAULT_PRESET, SHIPPED), "truth:codec")
+        self.card = ModelCard(
+            name="truth:codec",
+            kind="reference-row",
+            revision=card["sha256"][:12],
+            weights_sha256=card["sha256"],
+            chunk=self.preset.model.frames_per_chunk,
+            native_frames=self.preset.data.frames,
+            accepts_context=True,
+            parameters=sum(p.numel() for p in self.codec.parameters()),
+            train_core_hours=card["core_hours_with_ancestors"],
+            notes="true video, encoded and decoded",
+        )
+
+    @torch.inference_mode()
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        """Yield the true continuation of the scene, a chunk at a time."""
+        scene, size = request.prompt.scene, request.geometry
+        if scene is None or (size.height, size.width) != (self.preset.data.size,) * 2:
+            raise ValueError("truth:codec needs a known scene of the codec's own size")
+        dataset = load_name("datasets", scene.dataset)(scene.dataset, size.height, size.fps)
+        start = 0 if context is None else len(context)
+        video = to_video(dataset.clip(scene, size.frames, start)[None])
+        frames = to_frames(self.codec.decode(self.codec.encode(video)))[0]
+        chunk = self.preset.model.frames_per_chunk
+        for first in range(0, size.frames, chunk):
+            yield frames[first : first + chunk]

@@ -1,0 +1,176 @@
+"""Attention over video tokens: 3-D RoPE, the causal masks, and the KV cache.
+
+B batch, F frames, S tokens a frame, T = F S tokens, N heads, D width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention; ``q`` is ``[B, T, N, D]``, ``mask`` bool ``[Tq, Tk]``."""
+    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    return nnf.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
+
+
+# --- rotary positions -----------------------------------------------------------------------------
+
+
+class Rope:
+    """3-D rotary embedding: a head's pairs are shared out over time, height and width as in Wan."""
+
+    def __init__(self, head_dim: int, grid: tuple[int, int], theta: float) -> None:
+        """``grid``: tokens of a frame, (rows, columns)."""
+        space = 2 * (head_dim // 6)
+        self.axes = (head_dim - 2 * space, space, space)
+        self.grid, self.theta = grid, theta
+        self._tables: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+
+    def tables(self, frames: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines ``[F S, D / 2]`` for tokens of the frames at these positions."""
+        key = (*frames, like.device, like.dtype)
+        if key not in self._tables:
+            if len(self._tables) > 256:  # absolute positions would grow this without end
+                self._tables.clear()
+            angles = self._angles(frames).to(like.device)
+            self._tables[key] = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+        return self._tables[key]
+
+    def _angles(self, frames: Sequence[int]) -> Tensor:
+        rows, columns = self.grid
+        f, r, c = torch.meshgrid(
+            torch.tensor(frames, dtype=torch.float64),
+            torch.arange(rows, dtype=torch.float64),
+            torch.arange(columns, dtype=torch.float64),
+            indexing="ij",
+        )
+        parts = []
+        for position, width in zip((f, r, c), self.axes, strict=True):
+            rates = self.theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / max(width, 1))
+            parts.append(position.reshape(-1, 1) * rates)
+        return torch.cat(parts, dim=1)
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' angles."""
+    cos, sin = (t[None, :, None, :] for t in tables)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+# --- masks: which frames see which ----------------------------------------------------------------
+
+
+def block_causal(frames: int, chunk: int, window: int = 0, sink: int = 0) -> Tensor:
+    """Frame mask ``[F, F]`` of diffusion forcing: all of the own chunk and the chunks before it.
+
+    ``window``: frames seen, own chunk included (0: all); ``sink``: first frames always seen.
+    """
+    index = torch.arange(frames)
+    end = (index // chunk + 1) * chunk  # one past the query's own chunk
+    seen = index[None, :] < end[:, None]
+    if window:
+        recent = index[None, :] >= end[:, None] - window
+        seen &= recent | (index[None, :] < sink)
+    return seen
+
+
+def clean_and_noisy(frames: int, chunk: int, window: int = 0, sink: int = 0) -> Tensor:
+    """Frame mask ``[2F, 2F]`` of teacher forcing, for the sequence (clean, noisy).
+
+    Clean frames see clean frames block-causally; a noisy chunk sees itself and the clean chunks
+    before it, never the clean version of itself.
+    """
+    causal = block_causal(frames, chunk, window, sink)
+    own = torch.arange(frames) // chunk
+    same = own[:, None] == own[None, :]
+    top = torch.cat((causal, torch.zeros_like(causal)), dim=1)
+    bottom = torch.cat((causal & ~same, same), dim=1)
+    return torch.cat((top, bottom))
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+
+@dataclass
+class KVCache:
+    """Keys and values of past frames: un-roped, detached, in buffers of a fixed size.
+
+    Rotary positions are applied when keys are read, relative to the window, so that a video has no
+    longest length. ``window`` counts the frames a chunk sees with itself included, hence
+    ``window - chunk`` past frames are kept; 0 keeps all (``capacity`` frames at most). The first
+    ``sink`` frames are never evicted.
+    """
+
+    layers: int
+    tokens: int  # a frame
+    chunk: int
+    window: int = 0
+    sink: int = 0
+    capacity: int = 0  # frames, for window 0
+    absolute: bool = False
+    frames: list[int] = field(default_factory=list)  # absolute indices of the frames held
+    _keys: list[Tensor] = field(default_factory=list)
+    _values: list[Tensor] = field(default_factory=list)
+
+    @property
+    def limit(self) -> int:
+        """Most frames held."""
+        return self.window - self.chunk if self.window else self.capacity
+
+    def positions(self, new: Sequence[int]) -> list[int]:
+        """Rotary positions of the held frames followed by the new ones."""
+        if self.absolute:
+            return [*self.frames, *new]
+        return list(range(len(self.frames) + len(new)))
+
+    def read(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Held keys and values ``[B, T, N, D]`` of a layer; views, never part of a graph."""
+        if not self.frames or not self._keys:
+            return None
+        held = len(self.frames) * self.tokens
+        return self._keys[layer][:, :held], self._values[layer][:, :held]
+
+    def write(self, new: Sequence[int], keys: list[Tensor], values: list[Tensor]) -> None:
+        """Append frames (absolute indices ``new``), evicting the oldest beyond the limit.
+
+        ``keys``, ``values``: one ``[B, len(new) S, N, D]`` a layer.
+        """
+        if not self.limit:
+            return
+        if self.window and len(new) > self.limit:  # a long context in one pass: its end is kept
+            keep = self.limit * self.tokens
+            new = new[-self.limit :]
+            keys, values = ([x[:, -keep:] for x in items] for items in (keys, values))
+        if not self._keys:
+            self._allocate(keys, values)
+        evict = len(self.frames) + len(new) - self.limit
+        if evict > 0:
+            if not self.window:
+                raise ValueError(f"the full cache holds {self.capacity} frames and is full")
+            self._evict(evict)
+        start = len(self.frames) * self.tokens
+        for store, fresh in ((self._keys, keys), (self._values, values)):
+            for buffer, item in zip(store, fresh, strict=True):
+                buffer[:, start : start + item.shape[1]] = item.detach()
+        self.frames.extend(new)
+
+    def _allocate(self, keys: list[Tensor], values: list[Tensor]) -> None:
+        size = self.limit * self.tokens
+        for store, fresh in ((self._keys, keys), (self._values, values)):
+            for item in fresh:
+                batch, _, heads, width = item.shape
+                store.append(item.new_zeros(batch, size, heads, width, requires_grad=False))
+
+    def _evict(self, count: int) -> None:
+        first, last = self.sink * self.tokens, len(self.frames) * self.tokens
+        cut = (self.sink + count) * self.tokens
+        for buffer in (*self._keys, *self._values):
+            buffer[:, first : first + last - cut] = buffer[:, cut:last].clone()
+        del self.frames[self.sink : self.sink + count]

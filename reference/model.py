@@ -1,0 +1,222 @@
+"""One DiT: Wan2.1's architecture at any size, causal or bidirectional by what is passed to it.
+
+Called on a whole clip without a mask it is bidirectional; with a block-causal mask it is diffusion
+or teacher forcing; with a :class:`~.attention.KVCache` it is the streaming generator. Parameter names
+are those of the official Wan2.1 checkpoints.
+
+B batch, F frames, C H W latent channels and size, S tokens a frame, L text rows, d model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from .attention import KVCache, Rope, attend, rotate
+from .config import Preset
+from .schedule import x0_from_v
+
+
+class DiT(nn.Module):
+    """Predicts the clean clip from a noisy one, each frame at a noise level of its own."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        config = self.config = preset.model
+        channels, height, width = self.latent_shape = preset.latent_shape
+        self.grid = (height // config.patch, width // config.patch)
+        self.tokens = self.grid[0] * self.grid[1]
+        d, p = config.dim, config.patch
+        self.patch_embedding = nn.Conv3d(channels, d, (1, p, p), (1, p, p))
+        self.text_embedding = nn.Sequential(
+            nn.Linear(preset.text.dim, d), nn.GELU(approximate="tanh"), nn.Linear(d, d)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(config.freq_dim, d), nn.SiLU(), nn.Linear(d, d)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d))
+        self.blocks = nn.ModuleList(
+            Block(d, config.ffn_dim, config.heads) for _ in range(config.layers)
+        )
+        self.head = Head(d, channels * p * p)
+        self.rope = Rope(d // config.heads, self.grid, config.rope_theta)
+        self._initialise()
+
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        text: Tensor,
+        *,
+        positions: Sequence[int] | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        write: bool = False,
+    ) -> Tensor:
+        """Predict ``x0`` ``[B, F, C, H, W]``.
+
+        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``; ``text``:
+        ``[B, L, text_dim]``; ``positions``: absolute frame indices (default 0..F-1);
+        ``mask``: which frame sees which, bool ``[F, F]``; ``cache``: past frames that all frames of
+        ``x`` also see; ``write``: append these frames to it.
+        """
+        batch, frames = x.shape[:2]
+        positions = list(range(frames)) if positions is None else list(positions)
+        tokens = self._patchify(x)
+        time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(x.dtype))
+        modulation = self.time_projection(time).unflatten(-1, (6, -1))
+        text = self.text_embedding(text)
+        rotary = cache.positions(positions) if cache else positions
+        tables = self.rope.tables(rotary, x)
+        token_mask = None if mask is None else _per_token(mask, self.tokens)
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for layer, block in enumerate(self.blocks):
+            past = cache.read(layer) if cache else None
+            tokens, k, v = block(tokens, modulation, text, tables, token_mask, past)
+            if write:
+                keys.append(k)
+                values.append(v)
+        if cache and write:
+            cache.write(positions, keys, values)
+        out = self._unpatchify(self.head(tokens, time), batch, frames)
+        return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
+
+    def new_cache(self, capacity: int = 0, window: int | None = None) -> KVCache:
+        """An empty cache under the model's policy; ``capacity`` frames where nothing is evicted."""
+        config = self.config
+        return KVCache(
+            layers=config.layers,
+            tokens=self.tokens,
+            chunk=config.frames_per_chunk,
+            window=config.window if window is None else window,
+            sink=config.sink,
+            capacity=capacity,
+            absolute=config.positions == "absolute",
+        )
+
+    def _patchify(self, x: Tensor) -> Tensor:
+        """``[B, F, C, H, W]`` to tokens ``[B, F, S, d]``; the stride-p convolution as one matmul."""
+        p, (rows, columns) = self.config.patch, self.grid
+        batch, frames, channels = x.shape[:3]
+        cells = x.reshape(batch, frames, channels, rows, p, columns, p)
+        cells = cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
+        return nnf.linear(cells, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+
+    def _unpatchify(self, out: Tensor, batch: int, frames: int) -> Tensor:
+        """Head output, channel order (row, column, channel) as in Wan, to ``[B, F, C, H, W]``."""
+        p, (rows, columns) = self.config.patch, self.grid
+        cells = out.reshape(batch, frames, rows, columns, p, p, -1)
+        return cells.permute(0, 1, 6, 2, 4, 3, 5).reshape(batch, frames, *self.latent_shape)
+
+    def _initialise(self) -> None:
+        """Xavier weights; zero gates by a zero output layer, so that training starts calm."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
+        for layer in (*self.text_embedding, *self.time_embedding):
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+        nn.init.zeros_(self.head.head.weight)
+
+
+class Block(nn.Module):
+    """Self-attention, text cross-attention, feed-forward; modulated frame by frame."""
+
+    def __init__(self, d: int, ffn: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
+        self.self_attn = Attention(d, heads)
+        self.norm3 = nn.LayerNorm(d, eps=1e-6)  # Wan's name and order; the only affine norm
+        self.cross_attn = Attention(d, heads)
+        self.norm2 = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
+        self.ffn = nn.Sequential(nn.Linear(d, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, d))
+        self.modulation = nn.Parameter(torch.randn(1, 6, d) / d**0.5)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        text: Tensor,
+        tables: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns new keys, values."""
+        shift, scale, gate, shift2, scale2, gate2 = (
+            m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
+        )
+        frames = x.shape[1]
+        attended, k, v = self.self_attn.over_video(
+            (self.norm1(x) * (1 + scale) + shift).flatten(1, 2), tables, mask, past
+        )
+        x = x + attended.unflatten(1, (frames, -1)) * gate
+        x = x + self.cross_attn.over_text(self.norm3(x).flatten(1, 2), text).view_as(x)
+        x = x + self.ffn(self.norm2(x) * (1 + scale2) + shift2) * gate2
+        return x, k, v
+
+
+class Attention(nn.Module):
+    """Projections with RMS-normalised queries and keys (over the full width, as in Wan)."""
+
+    def __init__(self, d: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
+        self.norm_q, self.norm_k = nn.RMSNorm(d, eps=1e-6), nn.RMSNorm(d, eps=1e-6)
+
+    def over_video(
+        self,
+        x: Tensor,
+        tables: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend from tokens ``[B, T, d]`` to past and own tokens; returns un-roped new k and v."""
+        q, k, v = self._heads(self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x))
+        all_k, all_v = (torch.cat(pair, 1) for pair in zip(past, (k, v), strict=True)) if past else (k, v)
+        own = slice(all_k.shape[1] - q.shape[1], None)
+        q = rotate(q, (tables[0][own], tables[1][own]))
+        out = attend(q, rotate(all_k, tables), all_v, mask)
+        return self.o(out.flatten(2)), k, v
+
+    def over_text(self, x: Tensor, text: Tensor) -> Tensor:
+        """Attend from tokens ``[B, T, d]`` to all text rows ``[B, L, d]``, padding included."""
+        q, k, v = self._heads(self.norm_q(self.q(x)), self.norm_k(self.k(text)), self.v(text))
+        return self.o(attend(q, k, v).flatten(2))
+
+    def _heads(self, *tensors: Tensor) -> list[Tensor]:
+        return [t.unflatten(-1, (self.heads, -1)) for t in tensors]
+
+
+class Head(nn.Module):
+    """Modulated norm and the projection back to patches."""
+
+    def __init__(self, d: int, out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
+        self.head = nn.Linear(d, out)
+        self.modulation = nn.Parameter(torch.randn(1, 2, d) / d**0.5)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """``x``: ``[B, F, S, d]``, ``time``: ``[B, F, d]``."""
+        shift, scale = (self.modulation + time.unsqueeze(2)).unbind(2)
+        out: Tensor = self.head(self.norm(x) * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2))
+        return out
+
+
+def sinusoid(t: Tensor, width: int) -> Tensor:
+    """Embed times ``[...]`` (0..1000) as ``[..., width]``: cosines, then sines."""
+    half = torch.arange(width // 2, dtype=torch.float64, device=t.device)
+    angles = t.double()[..., None] * 10000 ** (-half / (width // 2))
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def _per_token(mask: Tensor, tokens: int) -> Tensor:
+    """Frame mask ``[F, F]`` to token mask ``[F S, F S]``."""
+    return mask.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)

@@ -1,0 +1,95 @@
+"""Many-step methods trained on true clips by flow matching: teacher, teacher and diffusion forcing.
+
+The three differ in who sees what at which noise level, and in nothing else. B batch, F frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .attention import block_causal, clean_and_noisy
+from .model import DiT
+from .objectives import Draw, Metrics, flow_loss
+from .schedule import add_noise, warp
+
+
+class Flow:
+    """What the three share: one player, and noise levels a chunk or a clip."""
+
+    def __init__(self, draw: Draw, generator: DiT) -> None:
+        self.draw, self.config, self.generator = draw, draw.method, generator
+        self.players: dict[str, nn.Module] = {"generator": generator}
+        self.frames = draw.preset.data.frames
+        self.chunk = generator.config.frames_per_chunk
+        self.window, self.sink = generator.config.window, generator.config.sink
+
+    def turns(self, step: int) -> Sequence[str]:
+        """The generator, always."""
+        return ("generator",)
+
+    def levels(self, step: int) -> Tensor:
+        """One level a chunk, ``[B, F]``, shifted towards noise."""
+        u = self.draw.uniform(step, 1, self.frames // self.chunk)
+        return warp(u, self.config.shift).repeat_interleave(self.chunk, dim=1)
+
+
+class Teacher(Flow):
+    """The bidirectional base: every frame sees every frame, one noise level a clip.
+
+    ``mixed_noise``: this share of the clips has a level a chunk, which keeps what a diffusion-forcing
+    start has learned and teaches motion sooner.
+    """
+
+    def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
+        """Flow matching over the whole clip."""
+        batch = self.draw.batch(step)
+        per_chunk = self.levels(step)
+        mixed = self.draw.uniform(step, 3, 1) < self.config.mixed_noise
+        sigma = torch.where(mixed, per_chunk, per_chunk[:, :1])
+        noise = self.draw.noise(step, 2, self.frames)
+        x_t = add_noise(batch.latents, noise, sigma)
+        loss = flow_loss(
+            self.generator(x_t, sigma, batch.text), batch.latents, sigma, self.config.weight_floor
+        )
+        return loss.mean(), {}
+
+
+class DiffusionForcing(Flow):
+    """Block-causal; each chunk at a level of its own, so the past is seen at every noise level.
+
+    ``clean_chunks``: this share of the chunks is clean and carries no loss, because at inference
+    the past always is, which independent levels almost never draw.
+    """
+
+    def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
+        """Flow matching on the noisy chunks."""
+        batch = self.draw.batch(step)
+        chunks = self.frames // self.chunk
+        clean = self.draw.uniform(step, 3, chunks) < self.config.clean_chunks
+        clean = clean.repeat_interleave(self.chunk, dim=1)
+        sigma = self.levels(step).masked_fill(clean, 0.0)
+        x_t = add_noise(batch.latents, self.draw.noise(step, 2, self.frames), sigma)
+        mask = block_causal(self.frames, self.chunk, self.window, self.sink)
+        prediction = self.generator(x_t, sigma, batch.text, mask=mask)
+        loss = flow_loss(prediction, batch.latents, sigma, self.config.weight_floor)
+        return loss[~clean].mean(), {}
+
+
+class TeacherForcing(Flow):
+    """Each noisy chunk sees the true, clean chunks before it: the sequence is (clean, noisy)."""
+
+    def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
+        """Flow matching on the noisy half."""
+        batch, sigma = self.draw.batch(step), self.levels(step)
+        x_t = add_noise(batch.latents, self.draw.noise(step, 2, self.frames), sigma)
+        both = torch.cat((batch.latents, x_t), dim=1)
+        levels = torch.cat((torch.zeros_like(sigma), sigma), dim=1)
+        mask = clean_and_noisy(self.frames, self.chunk, self.window, self.sink)
+        positions = [*range(self.frames), *range(self.frames)]  # both halves are the same moments
+        prediction = self.generator(both, levels, batch.text, positions=positions, mask=mask)
+        noisy = prediction[:, self.frames :]
+        loss = flow_loss(noisy, batch.latents, sigma, self.config.weight_floor)
+        return loss.mean(), {}

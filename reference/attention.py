@@ -105,7 +105,7 @@ class KVCache:
     Rotary positions are applied when keys are read, relative to the window, so that a video has no
     longest length. ``window`` counts the frames a chunk sees with itself included, hence
     ``window - chunk`` past frames are kept; 0 keeps all (``capacity`` frames at most). The first
-    ``sink`` frames are never evicted.
+    ``sink`` frames are kept besides, for ever.
     """
 
     layers: int
@@ -122,7 +122,7 @@ class KVCache:
     @property
     def limit(self) -> int:
         """Most frames held."""
-        return self.window - self.chunk if self.window else self.capacity
+        return self.sink + self.window - self.chunk if self.window else self.capacity
 
     def positions(self, new: Sequence[int]) -> list[int]:
         """Rotary positions of the held frames followed by the new ones."""

@@ -1,0 +1,87 @@
+"""RoPE is relative, the masks are the paper's, and the cache keeps what its policy says."""
+
+import pytest
+import torch
+from sfbench.reference.attention import KVCache, Rope, block_causal, clean_and_noisy, rotate
+
+
+def test_rope_depends_on_relative_time_only() -> None:
+    rope = Rope(12, (2, 2), 100.0)
+    q, k = torch.randn(2, 1, 4, 1, 12, dtype=torch.float64, generator=torch.manual_seed(0))
+    def scores(i: int, j: int) -> torch.Tensor:
+        return torch.einsum(
+            "btnd,bsnd->bts", rotate(q, rope.tables([i], q)), rotate(k, rope.tables([j], k))
+        )
+    torch.testing.assert_close(scores(5, 3), scores(105, 103))
+    assert not torch.allclose(scores(5, 3), scores(5, 4))
+
+
+def test_rope_tells_rows_from_columns() -> None:
+    cos, _ = Rope(12, (2, 2), 100.0).tables([0], torch.zeros(1))
+    first, right, below, _ = cos
+    assert not torch.equal(first, right) and not torch.equal(right, below)
+
+
+def test_block_causal_by_hand() -> None:
+    seen = block_causal(6, 2).int().tolist()
+    assert seen == [[1, 1, 0, 0, 0, 0]] * 2 + [[1, 1, 1, 1, 0, 0]] * 2 + [[1] * 6] * 2
+
+
+def test_window_and_sink_by_hand() -> None:
+    assert block_causal(6, 2, window=4).int().tolist()[4] == [0, 0, 1, 1, 1, 1]
+    assert block_causal(8, 2, window=4, sink=2).int().tolist()[6] == [1, 1, 0, 0, 1, 1, 1, 1]
+
+
+def test_teacher_forcing_mask_by_hand() -> None:
+    rows = clean_and_noisy(4, 2).int().tolist()
+    assert rows[2] == [1, 1, 1, 1, 0, 0, 0, 0]  # clean: block-causal among the clean
+    assert rows[4] == [0, 0, 0, 0, 1, 1, 0, 0]  # first noisy chunk: itself only
+    assert rows[6] == [1, 1, 0, 0, 0, 0, 1, 1]  # second: clean past and itself, not its own clean
+
+
+def item(value: float, frames: int, tokens: int = 2) -> list[torch.Tensor]:
+    return [torch.full((1, frames * tokens, 1, 4), value)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "held"),
+    [
+        (dict(capacity=12), [0, 1, 2, 3, 4, 5, 6, 7]),
+        (dict(window=6), [4, 5, 6, 7]),
+        (dict(window=4, sink=2), [0, 1, 6, 7]),
+    ],
+)
+def test_policies_hold_the_right_frames(policy: dict[str, int], held: list[int]) -> None:
+    cache = KVCache(layers=1, tokens=2, chunk=2, **policy)
+    for first in range(0, 8, 2):
+        cache.write([first, first + 1], item(first, 2), item(-first, 2))
+    assert cache.frames == held
+    read = cache.read(0)
+    assert read is not None
+    keys, values = read
+    assert keys[0, ::2, 0, 0].tolist() == [f - f % 2 for f in held]
+    assert torch.equal(values, -keys)
+    assert cache.positions([8, 9]) == list(range(len(held) + 2))
+
+
+def test_absolute_positions_are_kept() -> None:
+    cache = KVCache(layers=1, tokens=2, chunk=2, window=4, absolute=True)
+    for first in range(0, 8, 2):
+        cache.write([first, first + 1], item(0, 2), item(0, 2))
+    assert cache.positions([8, 9]) == [6, 7, 8, 9]
+
+
+def test_a_full_cache_says_so() -> None:
+    cache = KVCache(layers=1, tokens=2, chunk=2, capacity=2)
+    cache.write([0, 1], item(0, 2), item(0, 2))
+    with pytest.raises(ValueError, match="holds 2 frames and is full"):
+        cache.write([2, 3], item(0, 2), item(0, 2))
+
+
+def test_a_long_context_keeps_its_end() -> None:
+    cache = KVCache(layers=1, tokens=2, chunk=2, window=6)
+    keys = [torch.arange(16.0).view(1, 16, 1, 1)]
+    cache.write(list(range(8)), keys, keys)
+    assert cache.frames == [4, 5, 6, 7]
+    read = cache.read(0)
+    assert read is not None and read[0].flatten().tolist() == list(range(8, 16))

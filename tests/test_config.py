@@ -1,0 +1,59 @@
+"""Presets: typed, closed, and errors that name the nearest key."""
+
+import pytest
+from sfbench.reference.catalogue import presets
+from sfbench.reference.config import ConfigError, from_dict, load_preset, recipe_hash, to_dict
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_presets_load_and_round_trip(name: str) -> None:
+    preset = load_preset(name)
+    assert from_dict(to_dict(preset)) == preset
+    assert {"codec", "teacher", "diffusion-forcing", "teacher-forcing"} <= preset.methods.keys()
+
+
+def test_an_override_reaches_its_field_and_nothing_else() -> None:
+    plain = load_preset("smoke")
+    other = load_preset("smoke", ["methods.teacher.lr=1e-4", "seed=3"])
+    assert other.methods["teacher"].lr == 1e-4 and other.seed == 3
+    assert other.methods["codec"] == plain.methods["codec"] and other.model == plain.model
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("modell.dim=3", ["modell", "model"]),
+        ("model.dimm=3", ["dimm", "dim"]),
+        ("methods.teacher.lrr=3", ["lrr", "lr"]),
+        ("model.dim", ["key=value"]),
+        ("model.dim=wide", ["preset.model.dim", "int", "wide"]),
+        ("model.dim=true", ["int"]),
+        ("model.dim.x=1", ["'dim' is a value"]),
+        ("model.heads=5", ["heads must divide"]),
+        ("model.window=5", ["frames_per_chunk must divide model.window"]),
+        ("data.size=20", ["multiple of 8"]),
+        ("model.prediction=eps", ["x0 or v"]),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_preset("smoke", [override])
+    text = str(error.value)
+    assert all(word in text for word in words) and "\n" not in text
+
+
+def test_unknown_preset_and_method_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="smoke"):
+        load_preset("smok")
+    with pytest.raises(ConfigError, match="self-forcing-dmd"):
+        load_preset("smoke").method("self-forcing")
+
+
+def test_a_recipe_is_what_determines_the_weights() -> None:
+    base = load_preset("smoke")
+    same = load_preset("smoke", ["methods.teacher.lr=1e-9", "methods.codec.expect=better"])
+    assert recipe_hash(base, "codec") == recipe_hash(same, "codec")
+    assert recipe_hash(base, "teacher") != recipe_hash(same, "teacher")
+    wider = load_preset("smoke", ["model.dim=128"])
+    assert recipe_hash(base, "codec") == recipe_hash(wider, "codec")  # made of pixels alone
+    assert recipe_hash(base, "causvid") != recipe_hash(wider, "causvid")

@@ -1,0 +1,177 @@
+"""The loop: exact resume after a real kill, no update from a non-finite step, the whole path."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from sfbench.reference import trainer
+from sfbench.reference.catalogue import presets
+from sfbench.reference.checkpoint import CheckpointError, load_newest, load_weights
+from sfbench.reference.config import MethodConfig, load_preset
+from sfbench.reference.methods import METHODS, order
+
+SHORT = [
+    "methods.codec.steps=10",
+    "methods.diffusion-forcing.steps=10",
+    "methods.teacher.steps=10",
+    "methods.teacher-forcing.steps=10",
+    "methods.self-forcing-dmd.steps=14",
+    "methods.causvid.steps=14",
+    "data.clips=32",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All methods of `smoke`, ten steps each."""
+    out = tmp_path_factory.mktemp("trained")
+    trainer.train("smoke", "all", SHORT, out)
+    return out
+
+
+def test_all_methods_train_in_order_and_ship(trained: Path) -> None:
+    names = order(load_preset("smoke"))
+    assert names[0] == "codec" and set(names) == {"codec", *METHODS}
+    for name in names:
+        tensors, card = load_weights(trained / "weights" / f"smoke-{name}.safetensors")
+        assert all(torch.isfinite(t).all() for t in tensors.values())
+        assert card["steps"] == load_preset("smoke", SHORT).method(name).steps
+        assert card["core_hours_with_ancestors"] >= card["core_hours"]
+        lines = (trained / name / "train.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["step"] == card["steps"]
+    _, student = load_weights(trained / "weights" / "smoke-self-forcing-dmd.safetensors")
+    assert set(student["ancestors"]) == {"codec", "teacher", "diffusion-forcing"}
+    assert student["updates"] == {"generator": 1, "critic": 14}
+
+
+def test_all_skips_what_is_trained(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trainer.train("smoke", "all", SHORT, trained) == []
+
+
+def test_an_ancestor_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"'teacher' starts from 'codec'.*--method codec"):
+        trainer.train("smoke", "teacher", SHORT, tmp_path)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from sfbench.reference import trainer
+trainer.CHECKPOINT_EVERY = trainer.LOG_EVERY = 1
+kill_after, method, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+advance = trainer.Run.advance
+def slow(run, *a):
+    if run.step == kill_after:
+        print("at", run.step, flush=True)
+        time.sleep(60)
+    return advance(run, *a)
+trainer.Run.advance = slow
+trainer.train("smoke", method, sys.argv[4:], out, resume=True)
+"""
+
+
+def child(kill_after: int, method: str, out: Path) -> None:
+    """Train in a child process and SIGKILL it before step ``kill_after``."""
+    command = [sys.executable, "-c", CHILD, str(kill_after), method, str(out), *SHORT]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("at "):
+            break
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+
+
+def share_ancestors(trained: Path, out: Path) -> None:
+    """Give a new run the weights of the trained one."""
+    (out / "weights").mkdir(parents=True)
+    for path in (trained / "weights").iterdir():
+        os.link(path, out / "weights" / path.name)
+
+
+@pytest.mark.parametrize("method", ["diffusion-forcing", "self-forcing-dmd"])
+def test_killed_and_resumed_equals_uninterrupted(trained: Path, tmp_path: Path, method: str) -> None:
+    share_ancestors(trained, tmp_path)
+    child(5, method, tmp_path)
+    state = load_newest(tmp_path / method)
+    assert state is not None and state[1]["step"] == 5
+    (tmp_path / "weights" / f"smoke-{method}.safetensors").unlink()
+    trainer.train("smoke", method, SHORT, tmp_path, resume=True)
+    whole, parts = load_newest(trained / method), load_newest(tmp_path / method)
+    assert whole is not None and parts is not None
+    assert whole[0].keys() == parts[0].keys() and len(whole[0]) > 50
+    assert all(torch.equal(whole[0][k], parts[0][k]) for k in whole[0])
+    last = [json.loads((d / method / "train.jsonl").read_text().splitlines()[-1]) for d in (trained, tmp_path)]
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in last][0] == {
+        k: v for k, v in last[1].items() if k != "seconds"
+    }
+
+
+def test_an_unfinished_run_is_not_overwritten(trained: Path) -> None:
+    with pytest.raises(trainer.NotResumed, match=r"--resume"):
+        trainer.train("smoke", "teacher", SHORT, trained)
+
+
+def test_another_recipe_is_refused(trained: Path) -> None:
+    with pytest.raises(trainer.NotResumed, match="another recipe"):
+        trainer.train("smoke", "teacher", [*SHORT, "seed=1"], trained, resume=True)
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_non_finite_step_never_reaches_the_weights(poison: str, tmp_path: Path) -> None:
+    class Poisoned:
+        def __init__(self) -> None:
+            self.players = {"generator": torch.nn.Linear(2, 1)}
+
+        def turns(self, step: int) -> tuple[str]:
+            return ("generator",)
+
+        def loss(self, player: str, step: int):  # type: ignore[no-untyped-def]
+            out = self.players["generator"](torch.ones(1, 2)).sum()
+            if step < 2:
+                return out.square(), {}
+            bad = out * float("nan") if poison == "loss" else (out - out.detach()).abs().sqrt()
+            return bad, {}
+
+    objective, config = Poisoned(), MethodConfig(steps=9)
+    run = trainer.Run.start(objective, config, "r", tmp_path, False, print)
+    run.advance(objective, config)
+    run.save(tmp_path)
+    run.advance(objective, config)
+    before = [p.clone() for p in objective.players["generator"].parameters()]
+    with pytest.raises(trainer.NonFinite, match=r"at step 2; .*Last good checkpoint: step-00000001"):
+        run.advance(objective, config)
+    after = list(objective.players["generator"].parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    config = MethodConfig(steps=100, warmup=10)
+    rates = [trainer.learning_rate(s, config) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(rates[9], abs=0.02)
+    assert rates[-1] < 0.001 and all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    constant = MethodConfig(steps=100, warmup=1, decay="constant")
+    assert {trainer.learning_rate(s, constant) for s in range(100)} == {1.0}
+
+
+def test_the_smoke_preset_learns(tmp_path: Path) -> None:
+    """The real smoke recipe: diffusion forcing removes most of the error of predicting the mean."""
+    started = time.perf_counter()
+    for method in ("codec", "diffusion-forcing"):
+        trainer.train("smoke", method, None, tmp_path)
+    lines = [json.loads(x) for x in (tmp_path / "diffusion-forcing" / "train.jsonl").read_text().splitlines()]
+    losses = [line["generator_loss"] for line in lines]
+    assert sum(losses[-5:]) / 5 < 0.45 * losses[0], f"{losses} in {time.perf_counter() - started:.0f} s"
+
+
+def test_every_preset_knows_every_method() -> None:
+    for name, methods in presets().items():
+        assert set(methods) <= {"codec", *METHODS}, name

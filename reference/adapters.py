@@ -5,6 +5,7 @@ T pixel frames, H W pixels; F latent frames (one a pixel frame here), C h w of a
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,11 @@ from .text import VocabularyEncoder
 def load(rest: str) -> ReferenceModel:
     """``NAME``, ``PATH.safetensors``, either followed by ``@STEPS`` for another step count."""
     name, _, steps = rest.partition("@")
-    path = Path(name) if name.endswith(".safetensors") else SHIPPED / f"{DEFAULT_PRESET}-{name}.safetensors"
+    path = (
+        Path(name)
+        if name.endswith(".safetensors")
+        else SHIPPED / f"{DEFAULT_PRESET}-{name}.safetensors"
+    )
     if not path.exists():
         known = [p.stem.removeprefix(f"{DEFAULT_PRESET}-") for p in SHIPPED.glob("*.safetensors")]
         known = [k for k in known if k != "codec"]
@@ -43,12 +48,14 @@ def load(rest: str) -> ReferenceModel:
             raise CheckpointError(f"There is no weights file {path.name}.")
         raise CheckpointError(unknown("reference model", name, known))
     if steps and not (steps.isdecimal() and int(steps)):
-        raise CheckpointError(f"'{rest}': after @ stands a number of denoising steps, not '{steps}'.")
+        raise CheckpointError(
+            f"'{rest}': after @ stands a number of denoising steps, not '{steps}'."
+        )
     return ReferenceModel(path, int(steps) if steps else None)
 
 
 class ReferenceModel:
-    """A trained generator and its codec: causal (chunk after chunk) or bidirectional (all at once)."""
+    """A trained generator and its codec; causal (chunk by chunk) or bidirectional (all at once)."""
 
     def __init__(self, path: Path, steps: int | None = None) -> None:
         """``steps``: denoising steps, where the model's own are not wanted."""
@@ -152,13 +159,10 @@ class ReferenceModel:
 
 def _schedule(preset: Preset, method: str, steps: int | None) -> Schedule:
     config = preset.method(method).sampler
-    tree = {"kind": config.kind, "steps": steps or config.steps}
-    if steps and config.kind == "renoise":
-        few = tuple(1000 * (1 - i / steps) for i in range(steps))
-        return Schedule.of(type(config)(kind="renoise", shift=config.shift, few=few))
-    return Schedule.of(
-        type(config)(**tree, shift=config.shift, guidance=config.guidance, few=config.few)
-    )
+    if steps:
+        even = tuple(1000 * (1 - i / steps) for i in range(steps))
+        config = dataclasses.replace(config, steps=steps, few=even)
+    return Schedule.of(config)
 
 
 def _codec_beside(path: Path, preset: Preset, card: dict[str, Any]) -> AutoEncoder:

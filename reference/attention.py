@@ -15,8 +15,8 @@ from torch import Tensor
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention; ``q`` is ``[B, T, N, D]``, ``mask`` bool ``[Tq, Tk]``."""
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return nnf.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 # --- rotary positions -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Weights and training state on disk: safetensors beside JSON, written atomically, never executed.
 
-A checkpoint is a folder ``step-00001000/`` holding ``state.safetensors`` and ``state.json``; it counts
+A checkpoint is a folder ``step-00001000/`` of ``state.safetensors`` and ``state.json``; it counts
 only when its JSON is there and the hash in it fits, and it appears under its name by one rename.
 """
 
@@ -102,7 +102,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def load_into(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
     """Copy tensors into a module; a missing, extra or misshapen one is named."""
     own = module.state_dict()
-    tensors = {k: v for k, v in tensors.items() if k in own or not k.endswith("num_batches_tracked")}
+    tensors = {
+        k: v for k, v in tensors.items() if k in own or not k.endswith("num_batches_tracked")
+    }
     wrong = sorted(own.keys() ^ tensors.keys()) or sorted(
         k for k, v in tensors.items() if own[k].shape != v.shape
     )

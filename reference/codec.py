@@ -90,13 +90,9 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, 1, 1),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, 1, 1),
-        )
-        nn.init.zeros_(self.body[-1].weight)
+        last = nn.Conv2d(width, width, 3, 1, 1)
+        nn.init.zeros_(last.weight)  # starts as the identity
+        self.body = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, 1, 1), nn.SiLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same shape."""
@@ -116,7 +112,7 @@ def reconstruction_loss(
 ) -> Tensor:
     """Edge-weighted L1 + L2 of the decoded clip, from latents with noise on them.
 
-    ``video``: ``[B, F, 3, H, W]``; ``noise``: standard normal ``[B, F, C, h, w]``. Noise teaches the
+    ``video``: ``[B, F, 3, H, W]``; ``noise``: standard normal ``[B, F, C, h, w]``. It teaches the
     decoder to render what a generator gets nearly right. While the decoder trains alone, each clip
     has its own noise level (drawn from the first value of its noise, so nothing else is random).
     """
@@ -136,4 +132,5 @@ def _edges(video: Tensor, weight: float) -> Tensor:
     flat = video.flatten(0, 1)
     blurred = nnf.avg_pool2d(nnf.pad(flat, (2, 2, 2, 2), mode="replicate"), 5, 1)
     contrast = (flat - blurred).abs().amax(1, keepdim=True)
-    return (1 + weight * contrast.clamp(max=1)).unflatten(0, video.shape[:2])
+    weights = 1 + weight * contrast.clamp(max=1)
+    return weights.reshape(*video.shape[:2], *weights.shape[1:])

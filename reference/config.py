@@ -1,7 +1,7 @@
 """Frozen configuration: what a preset may say, and the one place where it is read.
 
-A preset is a YAML file in ``presets/``; ``--set method.key=value`` overrides a field. An unknown key
-is an error that names the nearest one. Everything about shapes follows from these fields.
+A preset is a YAML file in ``presets/``; ``--set key.path=value`` overrides a field. An unknown
+key is an error that names the nearest one. Everything about shapes follows from these fields.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training data: true clips of a dataset, drawn by (seed, step, sample) and cached as latents.
 
-F frames of a clip, C H W of a latent. The pool is a fixed set of long clips; a sample is a window of
-one of them. Randomness is a function of (seed, step, sample), so that a resumed run, or one on
+F frames of a clip, C H W of a latent. The pool is a fixed set of long clips; a sample is a window
+of one. Randomness is a function of (seed, step, sample), so that a resumed run, or one on
 another number of processes, sees the same clips.
 """
 

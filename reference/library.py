@@ -13,7 +13,6 @@ from .catalogue import SHIPPED
 from .checkpoint import CheckpointError, load_weights
 
 
-
 @dataclass(frozen=True)
 class Library:
     """The weights of a preset, by method."""

@@ -1,8 +1,8 @@
 """One DiT: Wan2.1's architecture at any size, causal or bidirectional by what is passed to it.
 
 Called on a whole clip without a mask it is bidirectional; with a block-causal mask it is diffusion
-or teacher forcing; with a :class:`~.attention.KVCache` it is the streaming generator. Parameter names
-are those of the official Wan2.1 checkpoints.
+or teacher forcing; with a :class:`~.attention.KVCache` it is the streaming generator. Parameters
+have the names of the official Wan2.1 checkpoints.
 
 B batch, F frames, C H W latent channels and size, S tokens a frame, L text rows, d model width.
 """
@@ -99,7 +99,7 @@ class DiT(nn.Module):
         )
 
     def _patchify(self, x: Tensor) -> Tensor:
-        """``[B, F, C, H, W]`` to tokens ``[B, F, S, d]``; the stride-p convolution as one matmul."""
+        """``[B, F, C, H, W]`` to tokens ``[B, F, S, d]``: the convolution as one matmul."""
         p, (rows, columns) = self.config.patch, self.grid
         batch, frames, channels = x.shape[:3]
         cells = x.reshape(batch, frames, channels, rows, p, columns, p)
@@ -147,15 +147,14 @@ class Block(nn.Module):
         mask: Tensor | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns new keys, values."""
+        """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns its k and v."""
         shift, scale, gate, shift2, scale2, gate2 = (
             m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
         )
-        frames = x.shape[1]
         attended, k, v = self.self_attn.over_video(
             (self.norm1(x) * (1 + scale) + shift).flatten(1, 2), tables, mask, past
         )
-        x = x + attended.unflatten(1, (frames, -1)) * gate
+        x = x + attended.view_as(x) * gate
         x = x + self.cross_attn.over_text(self.norm3(x).flatten(1, 2), text).view_as(x)
         x = x + self.ffn(self.norm2(x) * (1 + scale2) + shift2) * gate2
         return x, k, v
@@ -179,19 +178,21 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from tokens ``[B, T, d]`` to past and own tokens; returns un-roped new k and v."""
         q, k, v = self._heads(self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x))
-        all_k, all_v = (torch.cat(pair, 1) for pair in zip(past, (k, v), strict=True)) if past else (k, v)
+        all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
         own = slice(all_k.shape[1] - q.shape[1], None)
         q = rotate(q, (tables[0][own], tables[1][own]))
         out = attend(q, rotate(all_k, tables), all_v, mask)
-        return self.o(out.flatten(2)), k, v
+        attended: Tensor = self.o(out.flatten(2))
+        return attended, k, v
 
     def over_text(self, x: Tensor, text: Tensor) -> Tensor:
         """Attend from tokens ``[B, T, d]`` to all text rows ``[B, L, d]``, padding included."""
         q, k, v = self._heads(self.norm_q(self.q(x)), self.norm_k(self.k(text)), self.v(text))
-        return self.o(attend(q, k, v).flatten(2))
+        attended: Tensor = self.o(attend(q, k, v).flatten(2))
+        return attended
 
     def _heads(self, *tensors: Tensor) -> list[Tensor]:
-        return [t.unflatten(-1, (self.heads, -1)) for t in tensors]
+        return [t.view(*t.shape[:2], self.heads, -1) for t in tensors]
 
 
 class Head(nn.Module):

@@ -34,8 +34,8 @@ def dmd_gradient(
 ) -> Tensor:
     """``(f_fake - f_real) / mean|x - f_real|`` at ``x_t``, ``[B, F, C, H, W]``; detached.
 
-    ``f`` are x0 predictions; the real one is guided, ``blank + guidance (text - blank)``. The mean is
-    over each sample's own values.
+    ``f`` are x0 predictions; the real one is guided, ``blank + guidance (text - blank)``. The mean
+    is over each sample's own values.
     """
     with torch.no_grad():
         x_t = add_noise(x.detach(), noise, sigma)
@@ -44,16 +44,17 @@ def dmd_gradient(
             empty = real(x_t, sigma, blank.expand_as(text))
             f_real = empty + guidance * (f_real - empty)
         scale = (x.detach() - f_real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
-        return (f_fake - f_real) / scale.clamp(min=1e-6)
+        gradient: Tensor = (f_fake - f_real) / scale.clamp(min=1e-6)
+        return gradient
 
 
 def dmd_loss(x: Tensor, gradient: Tensor) -> Tensor:
-    """``1/2 mean (x - sg[x - g])^2``, whose gradient in ``x`` is ``g`` over the number of values."""
+    """``1/2 mean (x - sg[x - g])^2``: its gradient in ``x`` is ``g`` over the number of values."""
     return 0.5 * nnf.mse_loss(x, (x - gradient).detach())
 
 
 class Distillation:
-    """The shared algorithm: critic updates, and every ``critic_ratio`` of them a generator update."""
+    """The shared algorithm: critic updates, every ``critic_ratio`` of them a generator update."""
 
     def __init__(self, draw: Draw, generator: DiT, critic: DiT, teacher: DiT) -> None:
         self.draw, self.config = draw, draw.method
@@ -67,8 +68,10 @@ class Distillation:
     def turns(self, step: int) -> Sequence[str]:
         """The critic always; the generator first when its turn has come."""
         past = step - self.config.critic_warmup
-        return ("generator", "critic") if past >= 0 and past % self.config.critic_ratio == 0 else (
-            "critic",
+        return (
+            ("generator", "critic")
+            if past >= 0 and past % self.config.critic_ratio == 0
+            else ("critic",)
         )
 
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
@@ -109,7 +112,7 @@ class Distillation:
 class SelfForcing(Distillation):
     """The paper's method: the clip is the generator's own KV-cached rollout.
 
-    A random exit step (one for the clip, or one a chunk), gradient at that step only, detached cache.
+    A random exit step (one for the clip, or one a chunk), gradient there only, detached cache.
     """
 
     def fakes(self, true: Tensor, text: Tensor, step: int, purpose: int) -> Tensor:

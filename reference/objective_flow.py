@@ -30,6 +30,10 @@ class Flow:
         """The generator, always."""
         return ("generator",)
 
+    def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
+        """Flow matching; who sees what is the subclass's."""
+        raise NotImplementedError
+
     def levels(self, step: int) -> Tensor:
         """One level a chunk, ``[B, F]``, shifted towards noise."""
         u = self.draw.uniform(step, 1, self.frames // self.chunk)
@@ -39,8 +43,8 @@ class Flow:
 class Teacher(Flow):
     """The bidirectional base: every frame sees every frame, one noise level a clip.
 
-    ``mixed_noise``: this share of the clips has a level a chunk, which keeps what a diffusion-forcing
-    start has learned and teaches motion sooner.
+    ``mixed_noise``: this share of the clips has a level a chunk, which keeps what a start from
+    diffusion forcing has learned and teaches motion sooner.
     """
 
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:

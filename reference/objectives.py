@@ -92,16 +92,18 @@ class Draw:
 
 
 def flow_loss(prediction: Tensor, x0: Tensor, sigma: Tensor, floor: float) -> Tensor:
-    """Flow-matching loss of each frame, ``[B, F]``: ``|v_hat - v|^2 (sigma / max(sigma, floor))^2``.
+    """Flow-matching loss a frame, ``[B, F]``: ``|v_hat - v|^2 (sigma / max(sigma, floor))^2``.
 
-    As ``v_hat - v = (x0 - x0_hat) / sigma``, this is ``|x0_hat - x0|^2 / max(sigma, floor)^2``: finite
-    at level 0. With ``floor`` 0 it is the plain velocity loss.
+    As ``v_hat - v = (x0 - x0_hat) / sigma``, this is ``|x0_hat - x0|^2 / max(sigma, floor)^2``:
+    finite at level 0. With ``floor`` 0 it is the plain velocity loss.
     """
     error = (prediction - x0).square().mean(dim=(2, 3, 4))
     return error / sigma.clamp(min=max(floor, 1e-3)).square()
 
 
-def critic_loss(fake: DiT, x0: Tensor, text: Tensor, sigma: Tensor, noise: Tensor, floor: float) -> Tensor:
+def critic_loss(
+    fake: DiT, x0: Tensor, text: Tensor, sigma: Tensor, noise: Tensor, floor: float
+) -> Tensor:
     """The fake score's flow matching on the generator's own clips; ``sigma``: ``[B, F]``."""
     prediction = fake(add_noise(x0, noise, sigma), sigma, text)
     return flow_loss(prediction, x0, sigma, floor).mean()

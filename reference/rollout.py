@@ -1,4 +1,4 @@
-"""The self-rollout (Self Forcing, Algorithm 1): a model generates chunk after chunk on its own past.
+"""The self-rollout (Self Forcing, Algorithm 1): a model generates chunk by chunk on its own past.
 
 Training and inference call this one function. Inference runs every denoising step without gradient;
 training stops at a random exit step, whose evaluation alone carries gradient. Context reaches a

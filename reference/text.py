@@ -15,10 +15,15 @@ from torch import Tensor
 
 from .config import TextConfig
 
+# fmt: off
 VOCABULARY = (
-    "a and over background moving disc square triangle red yellow green blue dark grey light "
-    "slowly quickly horizontally vertically diagonally"
-).split()
+    "a", "and", "over", "background", "moving",
+    "disc", "square", "triangle",
+    "red", "yellow", "green", "blue",
+    "dark", "grey", "light",
+    "slowly", "quickly", "horizontally", "vertically", "diagonally",
+)
+# fmt: on
 
 
 class TextEncoder(Protocol):

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from . import checkpoint as ckpt
 from .config import MethodConfig, Preset, load_preset, recipe_hash, to_dict
+from .library import Library
 from .methods import build, ensure_known, needs, order
 from .objectives import Objective
-from .library import Library
 
 CHECKPOINT_EVERY = 250  # steps
 LOG_EVERY = 10
@@ -118,7 +118,9 @@ class Run:
         lead = next(iter(players))
         run = Run(
             players=players,
-            optimisers={name: _optimiser(net, name == lead, config) for name, net in players.items()},
+            optimisers={
+                name: _optimiser(net, name == lead, config) for name, net in players.items()
+            },
             ema=copy.deepcopy(players[lead]).requires_grad_(False),
             recipe=recipe,
             updates=dict.fromkeys(players, 0),
@@ -148,7 +150,7 @@ class Run:
         figures: dict[str, float] = {}
         for player in objective.turns(self.step):
             loss, metrics = objective.loss(player, self.step)
-            loss.backward()
+            torch.autograd.backward(loss)
             norm = nn.utils.clip_grad_norm_(self.players[player].parameters(), config.clip)
             self._ensure_finite(player, loss, norm)
             optimiser = self.optimisers[player]
@@ -181,8 +183,8 @@ class Run:
         lead = next(iter(self.players.values()))
         for slow, fast in zip(self.ema.parameters(), lead.parameters(), strict=True):
             slow.lerp_(fast, 1 - decay)
-        for slow, fast in zip(self.ema.buffers(), lead.buffers(), strict=True):
-            slow.copy_(fast)
+        for average, current in zip(self.ema.buffers(), lead.buffers(), strict=True):
+            average.copy_(current)
 
     def log(self, folder: Path, figures: dict[str, float]) -> None:
         """Append a line to ``train.jsonl``."""
@@ -283,7 +285,9 @@ class _Show:
             self.bar.update(self.task, completed=step, note=f"{losses}  {pace * 1000:.0f} ms/step")
         elif step % max(self.total // 10, 1) == 0:
             left = pace * (self.total - step)
-            self.note(f"step {step}/{self.total}  {losses}  {pace * 1000:.0f} ms/step  {left:.0f} s left")
+            self.note(
+                f"step {step}/{self.total}  {losses}  {pace * 1000:.0f} ms/step  {left:.0f} s left"
+            )
 
 
 @contextmanager
@@ -291,7 +295,12 @@ def _progress(console: Console, method: str, total: int) -> Iterator[_Show]:
     if not console.is_terminal:
         yield _Show(console, method, total, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         yield _Show(console, method, total, bar)

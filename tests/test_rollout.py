@@ -54,7 +54,14 @@ def test_nothing_flows_through_the_cache() -> None:
     net.zero_grad()
     constant = roll(net, Schedule(FEW.sigmas[:2], renoise=True), frames=4).detach()
     chunk = rollout(
-        net, inputs(net)[2], keyed_noise(net, 2), FEW, frames=2, start=4, context=constant, exits=[1]
+        net,
+        inputs(net)[2],
+        keyed_noise(net, 2),
+        FEW,
+        frames=2,
+        start=4,
+        context=constant,
+        exits=[1],
     )
     next(chunk).square().sum().backward()
     for a, b in zip(through_rollout, (p.grad for p in net.parameters()), strict=True):
@@ -63,11 +70,17 @@ def test_nothing_flows_through_the_cache() -> None:
 
 def test_early_frames_can_go_without_gradient() -> None:
     net = network(window=8)
-    chunks = list(rollout(net, inputs(net)[2], keyed_noise(net, 2), FEW, frames=12, exits=[1] * 6, grad_from=8))
+    chunks = list(
+        rollout(
+            net, inputs(net)[2], keyed_noise(net, 2), FEW, frames=12, exits=[1] * 6, grad_from=8
+        )
+    )
     assert [c.requires_grad for c in chunks] == [False] * 4 + [True] * 2
 
 
-@pytest.mark.parametrize("policy", [dict(window=0), dict(window=6), dict(window=6, sink=2)], ids=str)
+@pytest.mark.parametrize(
+    "policy", [dict(window=0), dict(window=6), dict(window=6, sink=2)], ids=str
+)
 def test_a_given_context_equals_having_generated_it(policy: dict) -> None:
     net = network(**policy)
     whole = roll(net, frames=12)
@@ -106,20 +119,32 @@ def test_guidance_one_is_none_and_two_extrapolates() -> None:
     one = roll(net, Schedule((1.0,), True, guidance=1.0), frames=2)
     two = roll(net, Schedule((1.0,), True, guidance=2.0), frames=2, blank=blank)
     empty = torch.cat(
-        list(rollout(net, blank.expand(2, -1, -1), keyed_noise(net, 2), Schedule((1.0,), True), frames=2)), 1
+        list(
+            rollout(
+                net, blank.expand(2, -1, -1), keyed_noise(net, 2), Schedule((1.0,), True), frames=2
+            )
+        ),
+        1,
     )
     torch.testing.assert_close(two, empty + 2 * (one - empty))
 
 
 def test_bidirectional_is_the_same_function() -> None:
     net = network()
-    x, _, text = inputs(net)
+    _, _, text = inputs(net)
     noise = keyed_noise(net, 2)
     out = next(rollout(net, text, noise, Schedule((1.0,), False), frames=12, chunk=12))
-    torch.testing.assert_close(out, net(noise(range(12), 0), torch.ones(2, 12, dtype=torch.float64), text))
+    torch.testing.assert_close(
+        out, net(noise(range(12), 0), torch.ones(2, 12, dtype=torch.float64), text)
+    )
 
 
 def test_a_ragged_context_is_refused() -> None:
     net = network()
     with pytest.raises(ValueError, match="not a multiple of the chunk"):
-        roll(net, frames=2, start=3, context=torch.zeros(2, 3, *net.latent_shape, dtype=torch.float64))
+        roll(
+            net,
+            frames=2,
+            start=3,
+            context=torch.zeros(2, 3, *net.latent_shape, dtype=torch.float64),
+        )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def child(kill_after: int, method: str, out: Path) -> None:
     assert process.wait(30) == -signal.SIGKILL
 
 
+def last_line(folder: Path) -> dict[str, float]:
+    """The last figures of a log, time apart."""
+    line = json.loads((folder / "train.jsonl").read_text().splitlines()[-1])
+    return {name: value for name, value in line.items() if name != "seconds"}
+
+
 def share_ancestors(trained: Path, out: Path) -> None:
     """Give a new run the weights of the trained one."""
     (out / "weights").mkdir(parents=True)
@@ -98,7 +105,9 @@ def share_ancestors(trained: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["diffusion-forcing", "self-forcing-dmd"])
-def test_killed_and_resumed_equals_uninterrupted(trained: Path, tmp_path: Path, method: str) -> None:
+def test_killed_and_resumed_equals_uninterrupted(
+    trained: Path, tmp_path: Path, method: str
+) -> None:
     share_ancestors(trained, tmp_path)
     child(5, method, tmp_path)
     state = load_newest(tmp_path / method)
@@ -109,10 +118,7 @@ def test_killed_and_resumed_equals_uninterrupted(trained: Path, tmp_path: Path, 
     assert whole is not None and parts is not None
     assert whole[0].keys() == parts[0].keys() and len(whole[0]) > 50
     assert all(torch.equal(whole[0][k], parts[0][k]) for k in whole[0])
-    last = [json.loads((d / method / "train.jsonl").read_text().splitlines()[-1]) for d in (trained, tmp_path)]
-    assert [{k: v for k, v in line.items() if k != "seconds"} for line in last][0] == {
-        k: v for k, v in last[1].items() if k != "seconds"
-    }
+    assert last_line(trained / method) == last_line(tmp_path / method)
 
 
 def test_an_unfinished_run_is_not_overwritten(trained: Path) -> None:
@@ -147,7 +153,9 @@ def test_a_non_finite_step_never_reaches_the_weights(poison: str, tmp_path: Path
     run.save(tmp_path)
     run.advance(objective, config)
     before = [p.clone() for p in objective.players["generator"].parameters()]
-    with pytest.raises(trainer.NonFinite, match=r"at step 2; .*Last good checkpoint: step-00000001"):
+    with pytest.raises(
+        trainer.NonFinite, match=r"at step 2; .*Last good checkpoint: step-00000001"
+    ):
         run.advance(objective, config)
     after = list(objective.players["generator"].parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -157,7 +165,7 @@ def test_learning_rate_warms_up_and_decays() -> None:
     config = MethodConfig(steps=100, warmup=10)
     rates = [trainer.learning_rate(s, config) for s in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(rates[9], abs=0.02)
-    assert rates[-1] < 0.001 and all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] < 0.001 and all(a > b for a, b in pairwise(rates[10:]))
     constant = MethodConfig(steps=100, warmup=1, decay="constant")
     assert {trainer.learning_rate(s, constant) for s in range(100)} == {1.0}
 
@@ -167,9 +175,14 @@ def test_the_smoke_preset_learns(tmp_path: Path) -> None:
     started = time.perf_counter()
     for method in ("codec", "diffusion-forcing"):
         trainer.train("smoke", method, None, tmp_path)
-    lines = [json.loads(x) for x in (tmp_path / "diffusion-forcing" / "train.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(x)
+        for x in (tmp_path / "diffusion-forcing" / "train.jsonl").read_text().splitlines()
+    ]
     losses = [line["generator_loss"] for line in lines]
-    assert sum(losses[-5:]) / 5 < 0.45 * losses[0], f"{losses} in {time.perf_counter() - started:.0f} s"
+    assert sum(losses[-5:]) / 5 < 0.45 * losses[0], (
+        f"{losses} in {time.perf_counter() - started:.0f} s"
+    )
 
 
 def test_every_preset_knows_every_method() -> None:

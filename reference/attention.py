@@ -38,8 +38,9 @@ class Rope:
         if key not in self._tables:
             if len(self._tables) > 256:  # absolute positions would grow this without end
                 self._tables.clear()
-            angles = self._angles(frames).to(like.device)
-            self._tables[key] = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+            with torch.inference_mode(False):  # a table made while serving may be used in training
+                angles = self._angles(frames).to(like.device)
+                self._tables[key] = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
         return self._tables[key]
 
     def _angles(self, frames: Sequence[int]) -> Tensor:

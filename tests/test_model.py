@@ -30,7 +30,9 @@ def test_cached_chunks_equal_one_block_causal_pass(policy: dict, prediction: str
     cache = net.new_cache(capacity=12)
     for i in range(0, 12, n):
         part = slice(i, i + n)
-        out = net(x[:, part], sigma[:, part], text, positions=range(i, i + n), cache=cache, write=True)
+        out = net(
+            x[:, part], sigma[:, part], text, positions=range(i, i + n), cache=cache, write=True
+        )
         torch.testing.assert_close(out, whole[:, part], rtol=0, atol=1e-9)
 
 
@@ -42,7 +44,14 @@ def test_in_single_precision_they_agree_to_1e_5() -> None:
     whole = net(x, sigma, text, mask=block_causal(12, 2))
     cache = net.new_cache(capacity=12)
     parts = [
-        net(x[:, i : i + 2], sigma[:, i : i + 2], text, positions=[i, i + 1], cache=cache, write=True)
+        net(
+            x[:, i : i + 2],
+            sigma[:, i : i + 2],
+            text,
+            positions=[i, i + 1],
+            cache=cache,
+            write=True,
+        )
         for i in range(0, 12, 2)
     ]
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5)
@@ -68,11 +77,27 @@ def test_a_window_of_the_whole_clip_is_the_full_cache() -> None:
         cache = net.new_cache(capacity=12)
         outs.append(
             [
-                net(x[:, i : i + 2], sigma[:, i : i + 2], text, positions=[i, i + 1], cache=cache, write=True)
+                net(
+                    x[:, i : i + 2],
+                    sigma[:, i : i + 2],
+                    text,
+                    positions=[i, i + 1],
+                    cache=cache,
+                    write=True,
+                )
                 for i in range(0, 12, 2)
             ]
         )
     assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
+
+
+def test_serving_first_does_not_spoil_training() -> None:
+    net = network()
+    x, sigma, text = inputs(net)
+    with torch.inference_mode():
+        net(x, sigma, text)
+    net(x, sigma, text).sum().backward()
+    assert net.patch_embedding.weight.grad is not None
 
 
 def test_beyond_the_window_nothing_is_seen() -> None:
@@ -96,7 +121,9 @@ def test_rolling_positions_are_relative() -> None:
         cache = net.new_cache()
         for i in range(0, 6, 2):
             where = range(offset + i, offset + i + 2)
-            out = net(x[:, i : i + 2], sigma[:, i : i + 2], text, positions=where, cache=cache, write=True)
+            out = net(
+                x[:, i : i + 2], sigma[:, i : i + 2], text, positions=where, cache=cache, write=True
+            )
         outs.append(out)
     assert torch.equal(*outs)
 

@@ -93,7 +93,10 @@ def load_codec(preset: Preset, library: Library, wanted_by: str) -> tuple[AutoEn
     tensors, card = library.load("codec", wanted_by)
     codec = AutoEncoder(preset.codec)
     load_into(codec, tensors, "codec")
-    return codec.eval().requires_grad_(False), str(card["sha256"])
+    codec = codec.eval().requires_grad_(False)
+    # Twice as fast on a CPU; the argument is missing from torch's type stubs.
+    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return codec, str(card["sha256"])
 
 
 def _network(preset: Preset, method: str, library: Library, wanted_by: str) -> DiT:

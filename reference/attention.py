@@ -60,9 +60,8 @@ class Rope:
 
 def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' angles."""
-    cos, sin = (t[None, :, None, :] for t in tables)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+    turn = torch.complex(*tables)[None, :, None, :]
+    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
 
 
 # --- masks: which frames see which ----------------------------------------------------------------

@@ -181,8 +181,7 @@ class Run:
         if updates <= config.ema_start:
             decay = 0.0
         lead = next(iter(self.players.values()))
-        for slow, fast in zip(self.ema.parameters(), lead.parameters(), strict=True):
-            slow.lerp_(fast, 1 - decay)
+        torch._foreach_lerp_([*self.ema.parameters()], [*lead.parameters()], 1 - decay)
         for average, current in zip(self.ema.buffers(), lead.buffers(), strict=True):
             average.copy_(current)
 
@@ -225,7 +224,11 @@ def learning_rate(step: int, config: MethodConfig) -> float:
 def _optimiser(net: nn.Module, lead: bool, config: MethodConfig) -> torch.optim.Optimizer:
     rate = config.lr if lead else config.critic_lr
     optimiser = torch.optim.AdamW(
-        net.parameters(), lr=rate, betas=config.betas, weight_decay=config.weight_decay
+        net.parameters(),
+        lr=rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     for group in optimiser.param_groups:
         group["peak"] = rate

@@ -27,6 +27,15 @@ BUILTINS: dict[str, dict[str, str]] = {
         "oracle": "sfbench.tasks.rows:oracle_row",
         "truth": "sfbench.reference.adapters:truth_row",
     },
+    # Called as train(preset, method, overrides, out, resume).
+    "trainers": {
+        "reference": "sfbench.reference.trainer:train",
+    },
+    # What ships, without importing what is slow to import.
+    "listings": {
+        "models": "sfbench.reference.catalogue:shipped",
+        "presets": "sfbench.reference.catalogue:presets",
+    },
 }
 
 

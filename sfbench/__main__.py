@@ -1,0 +1,5 @@
+"""``python -m sfbench`` is ``sfbench``."""
+
+from .cli import main
+
+main()

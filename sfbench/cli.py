@@ -1,0 +1,251 @@
+"""The command line: run, train-reference, report, list.
+
+What a user can mend is one sentence on stderr. Exit codes: 0 done, 1 some requests failed, 2 usage,
+3 interrupted. Nothing slow is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from . import __version__, registry
+
+FAILURES, USAGE, INTERRUPTED = 1, 2, 3
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Measure how video generators behave when they feed on their own output.",
+    epilog="""\b
+Examples:
+  sfbench list
+  sfbench run --task long-horizon --tier smoke --model cheat:frozen
+  sfbench report runs --out leaderboard
+
+SFBENCH_DEBUG=1 shows the traceback behind a message.""",
+)
+
+
+class Interrupted(Exception):
+    """Ctrl-C; the text says how to go on."""
+
+    exit_code = INTERRUPTED
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(given or ["--help"], prog_name="sfbench", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _say("interrupted.", INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("SFBENCH_DEBUG") or not _is_for_the_user(error):
+            raise
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        code = _say(text, getattr(error, "exit_code", USAGE))
+    sys.exit(code or 0)
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Errors of this package are written for the user; so are the parser's and the system's."""
+    ours = type(error).__module__.partition(".")[0] == "sfbench"
+    return ours or hasattr(error, "format_message") or isinstance(error, OSError)
+
+
+def _say(text: str, code: int) -> int:
+    print("sfbench:", " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench run --task long-horizon --tier smoke
+  sfbench run --model reference:self-forcing-dmd --model cheat:loop --out runs/mine
+  sfbench run --model mymodule:MyModel --limit 4
+  sfbench run --model videos:my_videos --dry-run"""
+)
+def run(
+    task: Annotated[str, typer.Option(help="Task; see `sfbench list tasks`.")] = "long-horizon",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model, repeatable; see `sfbench list models`. Without it: all that ship, the "
+            "cheats and the task's reference rows.",
+        ),
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option(help="How much: smoke, lite or full.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset; see `sfbench list datasets`.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels a side.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds a prompt.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first requests; never a valid result.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the run directories, one a model. [default: runs/<task>-<tier>]"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run, and run nothing.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Requests generated together.")] = 32,
+    all_clips: Annotated[
+        bool, typer.Option("--all-clips", help="Keep the clips of every arm, not of free only.")
+    ] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Run failed requests again.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Run a task on models. The same command again goes on where it stopped."""
+    _use_threads(threads)
+    from . import session
+
+    chosen = {
+        "dataset": dataset,
+        "tier": tier,
+        "size": size,
+        "seeds": tuple(range(seeds)) if seeds else None,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    plans = session.plan(task, given, model or [], out, limit)
+    if dry_run:
+        session.show(plans)
+        return
+    options: dict[str, Any] = {
+        "limit": limit,
+        "batch": batch,
+        "clips": "all" if all_clips else "free",
+        "retry_errors": retry_errors,
+    }
+    with _interruptible("finished requests are saved, and the same command goes on from there"):
+        results = session.run(plans, options)
+    if any(result.failures for result in results):
+        raise typer.Exit(FAILURES)
+
+
+def _use_threads(count: int | None) -> None:
+    """Before the libraries that read it are imported."""
+    if count:
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+
+
+@contextmanager
+def _interruptible(advice: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {advice}.") from None
+
+
+# --- the other commands ---------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench train-reference --preset smoke
+  sfbench train-reference --preset tiny --method self-forcing-dmd --set self-forcing-dmd.steps=200
+  sfbench train-reference --preset tiny --method teacher --out runs/mine --resume"""
+)
+def train_reference(
+    preset: Annotated[str, typer.Option(help="Preset; see `sfbench list presets`.")] = "tiny",
+    method: Annotated[
+        str, typer.Option(help="Method; see `sfbench list methods`. all: each that is missing.")
+    ] = "all",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the preset."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory. [default: runs/train/<preset>]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train the reference implementation."""
+    _use_threads(threads)
+    train = registry.load("trainers", "reference")
+    with _interruptible("the same command with --resume goes on from the newest checkpoint"):
+        train(preset, method, overrides or [], out, resume)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench report
+  sfbench report results/runs --out results
+  sfbench report runs/long-horizon-smoke --format md"""
+)
+def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Results, run directories or folders of them. [default: runs]"),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="What to write: csv, md, png.")
+    ] = "csv,md",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. [default: the first of RUNS]")
+    ] = None,
+) -> None:
+    """Rank finished runs and write the leaderboard."""
+    from .report import FORMATS, write_report
+
+    chosen = [name.strip() for name in formats.split(",")]
+    for name in chosen:
+        if name not in FORMATS:
+            raise typer.BadParameter(registry.unknown("format", name, FORMATS))
+    sources = runs or [Path("runs")]
+    for path in write_report(sources, out or sources[0], chosen):
+        print(path)
+
+
+@app.command(
+    name="list",
+    epilog="""\b
+Examples:
+  sfbench list
+  sfbench list models
+  sfbench list methods --json""",
+)
+def list_(
+    what: Annotated[
+        str | None, typer.Argument(help="tasks, models, datasets, methods or presets.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what there is by name."""
+    from .listing import everything, render
+
+    print(render(everything(what), as_json))
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        print(f"sfbench {__version__}")
+        raise typer.Exit

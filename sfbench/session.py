@@ -1,0 +1,143 @@
+"""Several models on one task: what is to do, doing it, and the table at the end."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from . import runner
+from .interfaces import Task, VideoModel
+from .models import resolve
+from .progress import shown
+from .registry import load
+from .schema import ModelCard, Request, Result
+from .store import RESULT, read_records
+
+CHEATS = ("cheat:frozen", "cheat:loop", "cheat:noise")
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out; the text is one sentence."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One model's share of a session."""
+
+    task: Task
+    name: str
+    card: ModelCard
+    requests: tuple[Request, ...]
+    out: Path
+    model: VideoModel | None
+    """Kept where the session has no other model, so that it is loaded once."""
+
+
+def plan(
+    task_name: str,
+    given: Mapping[str, Any],
+    names: Sequence[str],
+    out: Path | None,
+    limit: int | None,
+) -> list[Plan]:
+    """Check every name before an hour is spent on the first one.
+
+    ``given``: arguments of the task. No ``names``: all models that ship, the cheats, and the task's
+    reference rows.
+    """
+    task = _make_task(task_name, given)
+    root = out or Path("runs") / _folder(task, given)
+    wanted = dict.fromkeys(names or _default_names(task))
+    plans: list[Plan] = []
+    for name in wanted:
+        model = resolve(name)
+        requests = tuple(task.requests(model.card)[:limit])
+        place = root / slug(model.card.name)
+        taken = next((other.name for other in plans if other.out == place), None)
+        if taken:
+            raise UsageError(f"'{taken}' and '{name}' would both run in {place}; run them apart.")
+        kept = model if len(wanted) == 1 else None
+        plans.append(Plan(task, name, model.card, requests, place, kept))
+    return plans
+
+
+def show(plans: Sequence[Plan]) -> None:
+    """What would be run."""
+    table = Table("model", "requests", "by arm", "frames", "done", box=None)
+    table.add_column("run directory", overflow="fold")
+    for item in plans:
+        done = {record.key for record in read_records(item.out) if not record.failure}
+        arms = Counter(request.arm for request in item.requests)
+        table.add_row(
+            item.name,
+            str(len(item.requests)),
+            ", ".join(f"{arm} {count}" for arm, count in arms.items()),
+            str(sum(request.geometry.frames for request in item.requests)),
+            str(sum(request.key in done for request in item.requests)),
+            str(item.out),
+        )
+    _console().print(table)
+
+
+def run(plans: Sequence[Plan], options: Mapping[str, Any]) -> list[Result]:
+    """Run what is not done, print the table, and name what was written."""
+    from .report import print_board
+
+    results = []
+    for item in plans:
+        with shown(_console(stderr=True), item.name) as progress:
+            model = item.model or resolve(item.name)
+            results.append(runner.run(item.task, model, item.out, progress=progress, **options))
+    console = _console()
+    print_board(results, console)
+    for item, result in zip(plans, results, strict=True):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in result.failures.items())
+        failed = f"  failed: {kinds}; --retry-errors runs them again" if kinds else ""
+        console.print(f"{item.out / RESULT}{failed}", soft_wrap=True)
+    return results
+
+
+def slug(name: str) -> str:
+    """A name as the name of a folder."""
+    return re.sub(r"[^a-z0-9.@_]+", "-", name.lower()).strip("-.") or "model"
+
+
+def _make_task(name: str, given: Mapping[str, Any]) -> Task:
+    kind = load("tasks", name)
+    tier = given.get("tier")
+    if tier is not None and tier not in kind.TIERS:
+        raise UsageError(f"{name} has no tier '{tier}'; the tiers are {', '.join(kind.TIERS)}.")
+    try:
+        task: Task = kind(**given)
+    except (ValueError, LookupError) as error:
+        raise UsageError(f"The task {name} cannot be set up so: {error}") from error
+    return task
+
+
+def _folder(task: Task, given: Mapping[str, Any]) -> str:
+    """``<task>-<tier>``, and whatever else was asked for, so that each has its own directory."""
+    parts = [task.card.name, task.card.tier]
+    if "dataset" in given:
+        parts.append(str(given["dataset"]))
+    if "size" in given:
+        parts.append(f"{given['size']}px")
+    if "seeds" in given:
+        parts.append(f"{len(given['seeds'])}seeds")
+    return slug("-".join(parts))
+
+
+def _console(stderr: bool = False) -> Console:
+    """Names stay as they are: `cheat:loop` holds no emoji."""
+    return Console(stderr=stderr, emoji=False, markup=False, highlight=False)
+
+
+def _default_names(task: Task) -> list[str]:
+    rows: Sequence[str] = getattr(task, "reference_rows", ())
+    return [*load("listings", "models")(), *CHEATS, *rows]

@@ -1,0 +1,284 @@
+"""The run directory: one owner, one configuration, and never half a file.
+
+manifest.json    what this run is: task, model, requests; another configuration is refused
+records.jsonl    one line a request, append-only; only the last line can be torn by a kill
+clips/           one file a request, named by the request's key
+result.json      the conclusion, written last
+lock             held while a process writes here
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import ValidationError
+
+from .schema import SCHEMA_VERSION, Record, Result
+
+MANIFEST, RECORDS, RESULT, LOCK = "manifest.json", "records.jsonl", "result.json", "lock"
+TEMPORARY = ".tmp"
+
+
+class StoreError(Exception):
+    """A run directory that cannot be used; the text is one sentence fit for a user."""
+
+
+# --- the directory --------------------------------------------------------------------------------
+
+
+class Store:
+    """A run directory, open for writing by this process alone. Use as a context manager."""
+
+    def __init__(self, root: Path, lock: int) -> None:
+        self.root = root
+        self._lock = lock
+        self._records: int | None = None
+        self._by_key: dict[str, Record] = {}
+
+    @classmethod
+    def open(cls, root: Path, manifest: Mapping[str, Any]) -> Store:
+        """Lock the directory, check that it belongs to ``manifest``, and read its records."""
+        _ensure_run_directory(root)
+        store = cls(root, _acquire(root / LOCK))
+        try:
+            store._adopt(manifest)
+            store._load()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the directory."""
+        for descriptor in (self._records, self._lock):
+            if descriptor is not None:
+                with suppress(OSError):
+                    os.close(descriptor)
+        self._records = None
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """The newest record of each request key."""
+        return self._by_key
+
+    def append(self, record: Record) -> None:
+        """Add one line and make it durable."""
+        if self._records is None:
+            raise StoreError(f"{self.root} is closed.")
+        line = (record.model_dump_json() + "\n").encode()
+        with _as_one_line(self._records):
+            written = 0
+            while written < len(line):
+                written += os.write(self._records, line[written:])
+        self._by_key[record.key] = record
+        os.fsync(self._records)
+
+    def path(self, relative: str) -> Path:
+        """A path inside the run directory; see :func:`inside`."""
+        return inside(self.root, relative)
+
+    def records_sha256(self) -> str:
+        """Hash of ``records.jsonl`` as it lies on disk."""
+        return hashlib.sha256((self.root / RECORDS).read_bytes()).hexdigest()
+
+    def finish(self, result: Result) -> Path:
+        """Write ``result.json``."""
+        path = self.root / RESULT
+        text = json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
+        write_atomic(path, (text + "\n").encode())
+        return path
+
+    def _adopt(self, manifest: Mapping[str, Any]) -> None:
+        for left_over in (*self.root.glob(f"*{TEMPORARY}"), *self.root.glob(f"*/*{TEMPORARY}")):
+            left_over.unlink()  # of a killed process: the lock is ours
+        path = self.root / MANIFEST
+        if not path.exists():
+            write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+            return
+        differing = differences(read_manifest(self.root), json.loads(json.dumps(manifest)))
+        if differing:
+            shown = "; ".join(f"{name}: {there} there, {now} now" for name, there, now in differing)
+            raise StoreError(
+                f"{self.root} belongs to another configuration ({shown}); choose another --out or "
+                "remove the directory."
+            )
+
+    def _load(self) -> None:
+        path = self.root / RECORDS
+        records, valid = _parse(path)
+        self._by_key = {record.key: record for record in records}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._records = os.open(path, flags, 0o644)
+        os.ftruncate(self._records, valid)  # a torn last line is dropped, and its request redone
+
+
+def read_records(root: Path) -> list[Record]:
+    """The records of a run, the newest of each key, without locking it."""
+    records, _ = _parse(root / RECORDS)
+    return list({record.key: record for record in records}.values())
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """What a run directory says it is."""
+    path = root / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise StoreError(f"{path} is not valid JSON ({error}); restore or remove it.") from None
+    if not isinstance(manifest, dict):
+        raise StoreError(f"{path} is not a manifest; restore or remove it.")
+    return manifest
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """The fields in which two JSON values differ: ``(dotted name, old text, new text)``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(old.keys() | new.keys())
+        pairs = ((f"{name}.{key}".lstrip("."), old.get(key), new.get(key)) for key in names)
+        return [found for key, a, b in pairs for found in differences(a, b, key)]
+    return [] if old == new else [(name, json.dumps(old), json.dumps(new))]
+
+
+def inside(root: Path, relative: str) -> Path:
+    """``root / relative``, or a :class:`StoreError` if that is not truly inside ``root``.
+
+    Absolute paths, ``..`` and links that lead out are refused.
+    """
+    escapes = "\0" in relative or not relative
+    path = root / relative if not escapes else root
+    if escapes or not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
+        raise StoreError(f"The path {relative!r} leads out of {root}; it was not touched.")
+    return path
+
+
+def _ensure_run_directory(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{root} is a file; choose another --out.")
+    root.mkdir(parents=True, exist_ok=True)
+    if (root / MANIFEST).exists():
+        return
+    strangers = [p.name for p in root.iterdir() if p.name != LOCK and p.suffix != TEMPORARY]
+    if strangers:
+        raise StoreError(
+            f"{root} holds {sorted(strangers)[0]!r} but no {MANIFEST}, so it is not a run "
+            "directory; choose another --out."
+        )
+
+
+# --- the lock -------------------------------------------------------------------------------------
+
+
+def _acquire(path: Path) -> int:
+    """Hold the lock file; it is released by the kernel when this process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 256).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise StoreError(
+            f"{path.parent} is being written by {owner}; wait for it or choose another --out."
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return descriptor
+
+
+# --- the records ----------------------------------------------------------------------------------
+
+
+def _parse(path: Path) -> tuple[list[Record], int]:
+    """All records, and the length in bytes of the complete lines they came from."""
+    if not path.exists():
+        return [], 0
+    data = path.read_bytes()
+    valid = data.rfind(b"\n") + 1  # whatever follows is a line torn by a kill
+    return [_record(path, n, line) for n, line in enumerate(data[:valid].splitlines(), 1)], valid
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        record = Record.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise StoreError(
+            f"{path} line {number} is not a record ({reason}); restore the file, or remove the "
+            "line so that its request is run again."
+        ) from None
+    if record.schema_version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} line {number} has schema version {record.schema_version}, and this sfbench "
+            f"reads up to {SCHEMA_VERSION}; install a newer sfbench."
+        )
+    return record
+
+
+@contextmanager
+def _as_one_line(descriptor: int) -> Iterator[None]:
+    """Undo a partial append (a full disk, Ctrl-C), so that the next line starts on its own."""
+    before = os.fstat(descriptor).st_size
+    try:
+        yield
+    except BaseException:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+# --- atomic files ---------------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: readers see the old content or the new, never a part."""
+    with replacing(path) as temporary, temporary.open("r+b") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A fresh temporary file beside ``path`` that becomes ``path`` when the block succeeds.
+
+    The file and then its directory are synced to disk. Whatever goes wrong, the old content stays
+    and the temporary file does not.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    os.close(os.open(temporary, flags, 0o644))
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

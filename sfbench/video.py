@@ -1,0 +1,153 @@
+"""Video files in and out (PyAV): written without loss, read within bounds.
+
+Whatever is wrong with a file is a :class:`VideoError` of one sentence. A file may come from anyone:
+only plain video containers are opened (no playlists, which name other files and hosts), and the
+size of a frame is checked before the first one is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .interfaces import Frames
+from .store import replacing
+
+if TYPE_CHECKING:
+    import av
+    from av.video.stream import VideoStream
+
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+MAX_FRAMES = 100_000
+MAX_PIXELS = 8192 * 8192
+"""Pixels of one frame."""
+CODED_PIXELS = 256 * 256
+"""What a codec may add at the edges, on the safe side: frames are coded in blocks."""
+RATE_DENOMINATOR = 1001  # exact for whole rates and for 24000/1001 and its kin
+
+
+class VideoError(ValueError):
+    """A video file that cannot be used; the text is one sentence."""
+
+
+def write_clip(path: Path, frames: Frames, fps: float) -> str:
+    """Write ``uint8 [T, H, W, 3]`` as H.264 in RGB without loss, atomically.
+
+    Returns :func:`pixel_hash`, which is also the hash of what :func:`read_clip` gives back.
+    """
+    import av
+
+    with replacing(path) as temporary, av.open(temporary, "w", format="mp4") as container:
+        rate = Fraction(fps).limit_denominator(RATE_DENOMINATOR)
+        options = {"crf": "0", "preset": "veryfast"}
+        stream = container.add_stream("libx264rgb", rate=rate, options=options)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return pixel_hash(frames)
+
+
+def pixel_hash(frames: Frames) -> str:
+    """SHA-256 of the pixels in row order."""
+    return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()
+
+
+def read_clip(
+    path: Path, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS
+) -> tuple[Frames, float]:
+    """All frames ``uint8 [T, H, W, 3]`` of a video, and its frames per second.
+
+    Memory stays within ``max_frames`` frames of ``max_pixels`` pixels; more is an error.
+    """
+    import av
+
+    if not path.is_file():
+        raise VideoError(f"{path.name} is not a file.")
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        with av.open(path.resolve(), options=options) as container:
+            stream = _video_stream(path, container)
+            _ensure_size(path, stream, max_pixels)
+            stream.codec_context.options = {"max_pixels": str(2 * max_pixels + CODED_PIXELS)}
+            return _decode(path, container, stream, max_frames)
+    except (av.FFmpegError, EOFError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoError(f"{path.name} cannot be read as video ({reason}).") from None
+
+
+def _video_stream(path: Path, container: av.container.InputContainer) -> VideoStream:
+    if not container.streams.video:
+        raise VideoError(f"{path.name} holds no video stream.")
+    return container.streams.video[0]
+
+
+def _ensure_size(path: Path, stream: VideoStream, max_pixels: int) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if not 0 < width * height <= max_pixels:
+        raise VideoError(
+            f"{path.name} has frames of {width}x{height}; from 1 to {max_pixels} pixels are read."
+        )
+
+
+def _decode(
+    path: Path, container: av.container.InputContainer, stream: VideoStream, max_frames: int
+) -> tuple[Frames, float]:
+    if not stream.average_rate:
+        raise VideoError(f"{path.name} does not say its frame rate.")
+    frames: list[Frames] = []
+    end = 0.0
+    for frame in container.decode(stream):
+        if frame.is_corrupt:
+            raise VideoError(f"{path.name} is damaged at frame {len(frames)}.")
+        if len(frames) == max_frames:
+            raise VideoError(f"{path.name} has more than the {max_frames} frames that are read.")
+        frames.append(_pixels(frame))
+        end = frame.time or 0.0
+        if frames[-1].shape != frames[0].shape:
+            raise VideoError(f"{path.name} changes its size at frame {len(frames) - 1}.")
+    if not frames:
+        raise VideoError(f"{path.name} holds no frame.")
+    _ensure_whole(path, container, stream, len(frames), end)
+    return np.stack(frames), float(stream.average_rate)
+
+
+def _pixels(frame: Any) -> Frames:
+    pixels: Frames = frame.to_ndarray(format="rgb24")
+    return pixels
+
+
+def _ensure_whole(
+    path: Path,
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    count: int,
+    last: float,
+) -> None:
+    """A file cut short may decode without complaint; its header still says how long it was."""
+    assert stream.average_rate is not None
+    frame = 1 / float(stream.average_rate)
+    seconds = _declared_seconds(container, stream)
+    short = seconds is not None and last + frame < seconds - 2 * frame
+    if count < stream.frames or short:
+        declared = f"{stream.frames} frames" if stream.frames else f"{seconds:.2f} s"
+        raise VideoError(f"{path.name} is cut short: {count} frames of the {declared} it declares.")
+
+
+def _declared_seconds(container: av.container.InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tag = stream.metadata.get("DURATION", "").split(":")
+    if len(tag) == 3:
+        try:
+            return int(tag[0]) * 3600 + int(tag[1]) * 60 + float(tag[2])
+        except ValueError:
+            return None
+    alone = len(container.streams) == 1  # else the longest stream decides, e.g. the sound
+    return container.duration / 1e6 if alone and container.duration is not None else None

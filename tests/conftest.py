@@ -1,0 +1,46 @@
+"""What all tests share: child processes that can import the test's own modules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS))  # for `import fakes`, here and in children
+
+Child = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A child's environment: the fakes are importable, and the task ``fake`` is an entry point."""
+    plugins = tmp_path_factory.mktemp("plugins")
+    info = plugins / "fakes-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakes\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[sfbench.tasks]\nfake = fakes:FakeTask\n")
+    path = os.pathsep.join([str(TESTS), str(plugins)])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
+@pytest.fixture
+def sfbench(environment: dict[str, str], tmp_path: Path) -> Child:
+    """Run the command line in a child, in an empty folder."""
+
+    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sfbench", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=environment,
+            timeout=120,
+            check=False,
+        )
+
+    return call

@@ -1,0 +1,240 @@
+"""Video in and out: lossless when written, and one typed error for whatever may be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sfbench.video import SUFFIXES, VideoError, pixel_hash, read_clip, write_clip
+
+Frames = NDArray[np.uint8]
+
+
+def noise(*shape: int) -> Frames:
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+CLIP = noise(48, 24, 32, 3)
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 32, 32, 3), (5, 33, 17, 3), (5, 17, 33, 3), (1, 16, 16, 3), (2, 1, 1, 3)]
+)
+@pytest.mark.parametrize("kind", ["noise", "flat"])
+def test_every_pixel_comes_back(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
+    frames = noise(*shape) if kind == "noise" else np.full(shape, (255, 0, 3), np.uint8)
+    path = tmp_path / "clip.mp4"
+    sha256 = write_clip(path, frames, 16)
+    again, fps = read_clip(path)
+    assert again.dtype == np.uint8
+    assert np.array_equal(again, frames)
+    assert fps == 16
+    assert sha256 == pixel_hash(again) == hashlib.sha256(frames.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("fps", [1, 8, 12.5, 23.976, 24000 / 1001, 60])
+def test_the_rate_comes_back(tmp_path: Path, fps: float) -> None:
+    write_clip(tmp_path / "clip.mp4", CLIP[:4], fps)
+    assert read_clip(tmp_path / "clip.mp4")[1] == pytest.approx(fps, rel=1e-4)
+
+
+def test_the_hash_is_of_pixels_and_not_of_memory_layout() -> None:
+    assert pixel_hash(CLIP) == pixel_hash(np.asfortranarray(CLIP))
+    assert pixel_hash(CLIP) != pixel_hash(CLIP[::-1])
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(av.VideoFrame, "from_ndarray", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_clip(tmp_path / "clip.mp4", CLIP, 16)
+    assert not list(tmp_path.iterdir())
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def refused(path: Path, reason: str, **bounds: int) -> None:
+    with pytest.raises(VideoError, match=reason) as caught:
+        read_clip(path, **bounds)
+    assert str(caught.value).startswith(path.name)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_folder(tmp_path: Path) -> None:
+    refused(tmp_path / "none.mp4", "is not a file")
+    refused(tmp_path, "is not a file")
+
+
+def test_empty(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    refused(tmp_path / "x.mp4", "cannot be read as video")
+
+
+def test_garbage(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(noise(5000).tobytes())
+    refused(tmp_path / "x.mp4", "cannot be read as video")
+
+
+@pytest.mark.parametrize(
+    "text", ["words " * 100, "#EXTM3U\n#EXTINF:3,\nclip.mp4\n#EXT-X-ENDLIST\n"]
+)
+def test_text_and_a_playlist_that_names_another_file(tmp_path: Path, text: str) -> None:
+    write_clip(tmp_path / "clip.mp4", CLIP, 16)
+    for name in ("x.mp4", "x.txt", "x.m3u8"):
+        (tmp_path / name).write_text(text)
+        refused(tmp_path / name, "cannot be read as video")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_mp4_cut_short(tmp_path: Path, share: float) -> None:
+    write_clip(tmp_path / "clip.mp4", CLIP, 16)
+    data = (tmp_path / "clip.mp4").read_bytes()
+    (tmp_path / "x.mp4").write_bytes(data[: int(len(data) * share)])
+    refused(tmp_path / "x.mp4", "cannot be read as video|cut short|damaged")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_mkv_cut_short_which_decodes_without_complaint(tmp_path: Path, share: float) -> None:
+    _mux(tmp_path / "clip.mkv", CLIP)
+    assert np.array_equal(read_clip(tmp_path / "clip.mkv")[0], CLIP)
+    data = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "x.mkv").write_bytes(data[: int(len(data) * share)])
+    refused(tmp_path / "x.mkv", "cut short|damaged")
+
+
+def test_bytes_flipped_inside(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", CLIP, 16)
+    data = bytearray((tmp_path / "clip.mp4").read_bytes())
+    for n in range(len(data) // 2, len(data) // 2 + 2000, 7):
+        data[n] ^= 0xFF
+    (tmp_path / "x.mp4").write_bytes(data)
+    refused(tmp_path / "x.mp4", "damaged|cannot be read")
+
+
+def test_no_frames(tmp_path: Path) -> None:
+    _mux(tmp_path / "clip.mkv", CLIP)
+    data = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "x.mkv").write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # no cluster
+    refused(tmp_path / "x.mkv", "cannot be read as video|holds no frame")
+
+
+def test_sound_only(tmp_path: Path) -> None:
+    with av.open(tmp_path / "x.mp4", "w") as container:
+        _add_sound(container, 20)
+    refused(tmp_path / "x.mp4", "holds no video stream")
+
+
+def test_sound_longer_than_the_picture_is_no_damage(tmp_path: Path) -> None:
+    for name in ("x.mp4", "x.mkv"):
+        _mux(tmp_path / name, CLIP, sound=300)
+        assert len(read_clip(tmp_path / name)[0]) == len(CLIP)
+
+
+def test_a_picture_is_no_video(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(CLIP[0]).save(tmp_path / "x.png")
+    refused(tmp_path / "x.png", "cannot be read as video")
+
+
+def test_too_many_frames_and_too_many_pixels(tmp_path: Path) -> None:
+    write_clip(tmp_path / "x.mp4", CLIP, 16)
+    assert len(read_clip(tmp_path / "x.mp4", max_frames=48, max_pixels=24 * 32)[0]) == 48
+    refused(tmp_path / "x.mp4", "more than the 47 frames", max_frames=47)
+    refused(tmp_path / "x.mp4", "frames of 32x24", max_pixels=24 * 32 - 1)
+
+
+HUNGRY = """
+import resource, sys
+from pathlib import Path
+from sfbench.video import VideoError, read_clip
+import av, numpy
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_clip(Path(sys.argv[1]), max_frames=100, max_pixels=int(sys.argv[2]))
+except VideoError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_pixels", "reason"),
+    [((1, 3000, 3000, 3), 1000, "frames of 3000x3000"), ((3000, 64, 64, 3), 64 * 64, "more than")],
+)
+def test_a_huge_video_costs_no_memory(
+    tmp_path: Path, shape: tuple[int, ...], max_pixels: int, reason: str
+) -> None:
+    write_clip(tmp_path / "x.mp4", np.broadcast_to(np.uint8(7), shape), 16)
+    command = [sys.executable, "-c", HUNGRY, str(tmp_path / "x.mp4"), str(max_pixels)]
+    said, kilobytes = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+    assert reason in said
+    assert int(kilobytes) < 20_000, "a frame of the first is 27 MB, all of the second 37 MB"
+
+
+def test_a_device_is_not_read() -> None:
+    refused(Path("/dev/zero"), "is not a file")
+
+
+def test_the_suffixes_are_of_containers_that_are_opened(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        path = tmp_path / f"clip{suffix}"
+        codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+        _mux(path, CLIP[:8], codec=codec, pixels="yuv420p")
+        assert read_clip(path)[0].shape == (8, 24, 32, 3)
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    write_clip(tmp_path / "x.mp4", CLIP, 16)
+    (tmp_path / "y.mp4").write_bytes(b"no")
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    for _ in range(5):
+        read_clip(tmp_path / "x.mp4")
+        refused(tmp_path / "y.mp4", "cannot be read")
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    assert after <= before
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
+
+
+# --- files no harness would write -----------------------------------------------------------------
+
+
+def _mux(
+    path: Path, frames: Frames, *, sound: int = 0, codec: str = "libx264rgb", pixels: str = "rgb24"
+) -> None:
+    with av.open(path, "w") as container:
+        options = {"crf": "0"} if codec.startswith("libx264") else {}
+        stream = container.add_stream(codec, rate=16, options=options)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, pixels
+        if sound:
+            _add_sound(container, sound)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _add_sound(container: av.container.OutputContainer, blocks: int) -> None:
+    stream = container.add_stream("aac", rate=44100)
+    silence = np.zeros((2, 1024), np.float32)
+    for n in range(blocks):
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = 44100, n * 1024
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))

@@ -61,7 +61,9 @@ class Rope:
 def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' angles."""
     turn = torch.complex(*tables)[None, :, None, :]
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+    return torch.view_as_real(
+        torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * turn
+    ).flatten(-2)
 
 
 # --- masks: which frames see which ----------------------------------------------------------------

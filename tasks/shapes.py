@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,7 @@ class Scene:
 # --- scenes ---------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 16)
 def sample_scene(level: str, split: str, index: int) -> Scene:
     """The scene of that name; the law is stationary (uniform position, any sign of velocity)."""
     key = [list(LEVELS).index(level), SPLITS[split], index]
@@ -194,10 +196,10 @@ def render(scene: Scene, frames: int, size: int, start: int = 0) -> Frames:
 def draw(scene: Scene, centres: Floats, size: int) -> Frames:
     """Draw a scene's bodies at given centroids ``[T, N, 2]``."""
     image = np.empty((len(centres), size, size, 3), np.float32)
-    image[:] = np.float32(scene.background_rgb)
+    image[:] = np.asarray(scene.background_rgb, np.float32)
     for n, body in enumerate(scene.bodies):
         alpha = coverage(body.shape, body.radius, centres[:, n], size)[..., None]
-        image += alpha * (np.float32(body.rgb) - image)
+        image += alpha * (np.asarray(body.rgb, np.float32) - image)
     return np.round(image * 255).astype(np.uint8)
 
 
@@ -217,7 +219,8 @@ def coverage(shape: str, radius: float, centres: Floats, size: int) -> NDArray[n
         inner = np.float32(CIRCUMRADIUS * radius / 2)  # radius of the inscribed circle
         slanted = np.abs(dx) * np.float32(np.sqrt(3) / 2) - dy / 2
         distance = np.maximum(dy, slanted) - inner
-    return np.clip(0.5 - distance * size, 0.0, 1.0).astype(np.float32)
+    covered: NDArray[np.float32] = np.clip(0.5 - distance * size, 0.0, 1.0).astype(np.float32)
+    return covered
 
 
 class Shapes:

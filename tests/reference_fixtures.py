@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from sfbench.reference.config import CodecConfig, DataConfig, ModelConfig, Preset, TextConfig
 from sfbench.reference.model import DiT
 
@@ -34,7 +35,9 @@ def network(seed: int = 0, **model: Any) -> DiT:
     return net.double().eval()
 
 
-def inputs(net: DiT, batch: int = 2, frames: int = 12, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(
+    net: DiT, batch: int = 2, frames: int = 12, seed: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy latents, a level for each chunk, and text."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, frames, *net.latent_shape, generator=g, dtype=torch.float64)

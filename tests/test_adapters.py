@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sfbench.reference import adapters, trainer
-from sfbench.reference.checkpoint import CheckpointError
-from sfbench.tasks import shapes
 
 from sfbench.interfaces import BatchedModel, VideoModel
+from sfbench.reference import adapters, trainer
+from sfbench.reference.checkpoint import CheckpointError
 from sfbench.schema import Geometry, Prompt, Request, SceneRef
+from sfbench.tasks import shapes
 
 WORLD = shapes.Shapes("shapes-1", 16)
 SHORT = [f"methods.{m}.steps=6" for m in ("codec", "diffusion-forcing", "teacher")]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import fakes
 import numpy as np
 import pytest
 
 from sfbench.arms import Played, batch_key, corrupt, play
 from sfbench.interfaces import Frames
 from sfbench.schema import Failure, ModelCard, Request
+
+import fakes
 
 ARMS = ("true", "own", "streamed", "swapped", "corrupted")
 TASK = fakes.FakeTask(prompts=2, arms=ARMS)  # 8 frames after a prefix of 4, 3 a call

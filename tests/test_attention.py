@@ -2,16 +2,19 @@
 
 import pytest
 import torch
+
 from sfbench.reference.attention import KVCache, Rope, block_causal, clean_and_noisy, rotate
 
 
 def test_rope_depends_on_relative_time_only() -> None:
     rope = Rope(12, (2, 2), 100.0)
     q, k = torch.randn(2, 1, 4, 1, 12, dtype=torch.float64, generator=torch.manual_seed(0))
+
     def scores(i: int, j: int) -> torch.Tensor:
         return torch.einsum(
             "btnd,bsnd->bts", rotate(q, rope.tables([i], q)), rotate(k, rope.tables([j], k))
         )
+
     torch.testing.assert_close(scores(5, 3), scores(105, 103))
     assert not torch.allclose(scores(5, 3), scores(5, 4))
 

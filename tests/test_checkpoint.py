@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from sfbench.reference import checkpoint as ckpt
 
 
@@ -97,7 +98,9 @@ def test_each_damage_is_one_sentence(tmp_path: Path, damage: str) -> None:
 
 def test_weights_of_another_shape_are_named() -> None:
     with pytest.raises(ckpt.CheckpointError, match=r"of teacher .*: weight"):
-        ckpt.load_into(torch.nn.Linear(2, 2), {"weight": torch.ones(3, 2), "bias": torch.ones(2)}, "teacher")
+        ckpt.load_into(
+            torch.nn.Linear(2, 2), {"weight": torch.ones(3, 2), "bias": torch.ones(2)}, "teacher"
+        )
     with pytest.raises(ckpt.CheckpointError, match="bias"):
         ckpt.load_into(torch.nn.Linear(2, 2), {"weight": torch.ones(2, 2)}, "teacher")
 

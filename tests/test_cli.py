@@ -9,13 +9,14 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fakes
 import pytest
 import typer
 
 from sfbench import cli, registry
 from sfbench.schema import Result
 from sfbench.store import read_records
+
+import fakes
 
 COMMAND = typer.main.get_command(cli.app)
 COMMANDS: dict[str, object] = COMMAND.commands  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from sfbench.reference.codec import AutoEncoder, reconstruction_loss, to_frames, to_video
 from sfbench.reference.config import CodecConfig, TextConfig
 from sfbench.reference.text import VOCABULARY, VocabularyEncoder
@@ -47,7 +48,12 @@ def test_training_latents_are_standardised() -> None:
 
 
 def test_every_word_of_the_world_is_known() -> None:
-    words = {w for level in shapes.LEVELS for i in range(200) for w in shapes.prompt(shapes.sample_scene(level, "train", i)).split()}
+    words = {
+        w
+        for level in shapes.LEVELS
+        for i in range(200)
+        for w in shapes.prompt(shapes.sample_scene(level, "train", i)).split()
+    }
     assert words == set(VOCABULARY)
 
 

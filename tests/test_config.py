@@ -1,6 +1,7 @@
 """Presets: typed, closed, and errors that name the nearest key."""
 
 import pytest
+
 from sfbench.reference.catalogue import presets
 from sfbench.reference.config import ConfigError, from_dict, load_preset, recipe_hash, to_dict
 

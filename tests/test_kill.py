@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import fakes
 import pytest
 
 from sfbench.models import resolve
@@ -17,6 +16,8 @@ from sfbench.runner import run
 from sfbench.schema import Record, Result
 from sfbench.store import read_records
 from sfbench.video import pixel_hash, read_clip
+
+import fakes
 
 CHILD = """
 import sys

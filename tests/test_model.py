@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from reference_fixtures import inputs, network, preset
+
 from sfbench.reference.attention import block_causal, clean_and_noisy
 from sfbench.reference.model import DiT
+
+from reference_fixtures import inputs, network, preset
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 
@@ -17,6 +16,8 @@ from sfbench.runner import run
 from sfbench.schema import ModelCard, Request
 from sfbench.store import read_records
 from sfbench.video import write_clip
+
+import fakes
 
 TASK = fakes.FakeTask(prompts=2, seeds=(0, 1), arms=("own", "streamed"))
 FREE, *_ = REQUESTS = TASK.requests(ModelCard(name="m"))

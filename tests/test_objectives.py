@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference_fixtures import inputs, network, preset, replace
+
 from sfbench.reference import objective_dmd as dmd
 from sfbench.reference.config import MethodConfig, SamplerConfig
 from sfbench.reference.data import LatentPool, Pool
 from sfbench.reference.objective_flow import DiffusionForcing, Teacher, TeacherForcing
 from sfbench.reference.objectives import Draw, flow_loss
 from sfbench.reference.schedule import add_noise, velocity, x0_from_v
+
+from reference_fixtures import inputs, network, preset, replace
 
 BLANK = torch.zeros(1, 5, 8, dtype=torch.float64)
 
@@ -91,7 +93,9 @@ def test_without_guidance_equal_scores_give_zero() -> None:
     assert dmd.dmd_gradient(x, fake, fake, text, BLANK, sigma, noise, 2.0).any()
 
 
-def distillation(kind: type[dmd.Distillation], monkeypatch: pytest.MonkeyPatch, **config: object) -> dmd.Distillation:
+def distillation(
+    kind: type[dmd.Distillation], monkeypatch: pytest.MonkeyPatch, **config: object
+) -> dmd.Distillation:
     sampler = SamplerConfig(kind="renoise", shift=5.0)
     method = MethodConfig(batch=2, sampler=sampler, critic_warmup=3, drop_text=0.0, **config)
     d = as_double(draw(method, window=8), monkeypatch)
@@ -118,7 +122,9 @@ def test_turns_keep_the_ratio_after_the_warm_up(monkeypatch: pytest.MonkeyPatch)
     assert all(t[-1] == "critic" for t in turns)
 
 
-def test_self_forcing_never_uses_true_clips_and_causvid_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_self_forcing_never_uses_true_clips_and_causvid_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     text = torch.zeros(2, 5, 8, dtype=torch.float64)
     for kind, uses in ((dmd.SelfForcing, False), (dmd.CausVid, True)):
         objective = distillation(kind, monkeypatch)
@@ -162,7 +168,9 @@ def test_the_critic_learns_the_generators_clips(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_flow_loss_is_the_velocity_loss_above_the_floor() -> None:
-    x0, noise, v_hat = torch.randn(3, 2, 4, 3, 4, 4, dtype=torch.float64, generator=torch.manual_seed(1))
+    x0, noise, v_hat = torch.randn(
+        3, 2, 4, 3, 4, 4, dtype=torch.float64, generator=torch.manual_seed(1)
+    )
     sigma = torch.tensor([[0.5, 0.6, 0.9, 1.0], [0.4, 0.7, 0.8, 0.1]], dtype=torch.float64)
     x_t = add_noise(x0, noise, sigma)
     loss = flow_loss(x0_from_v(x_t, v_hat, sigma), x0, sigma, 0.4)
@@ -185,7 +193,9 @@ def test_clean_chunks_carry_no_loss_and_stay_clean(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(loss, expected[~clean].mean())
 
 
-def test_teacher_has_one_level_a_clip_and_diffusion_forcing_one_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teacher_has_one_level_a_clip_and_diffusion_forcing_one_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     d = as_double(draw(MethodConfig(batch=4)), monkeypatch)
     for kind, per_clip in ((Teacher, True), (DiffusionForcing, False)):
         seen, net = {}, network()

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from reference_fixtures import inputs, keyed_noise, network
+
 from sfbench.reference.rollout import rollout
 from sfbench.reference.schedule import Schedule
+
+from reference_fixtures import inputs, keyed_noise, network
 
 FEW = Schedule((1.0, 0.9375, 0.8333, 0.625), renoise=True)
 

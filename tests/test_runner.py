@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 
@@ -16,6 +15,8 @@ from sfbench.runner import BATCH_BYTES, batches, run
 from sfbench.schema import ModelCard, Request, Result, Scores
 from sfbench.store import StoreError, read_records
 from sfbench.video import read_clip
+
+import fakes
 
 
 def test_a_run_from_end_to_end(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from sfbench.reference import schedule as S
 from sfbench.reference.config import SamplerConfig
 

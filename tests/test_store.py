@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,8 @@ from hypothesis import strategies as st
 from sfbench import store
 from sfbench.schema import Failure, ModelCard, Record
 from sfbench.store import Store, StoreError, inside, read_records, write_atomic
+
+import fakes
 
 MANIFEST = {"task": {"name": "fake", "seeds": [0]}, "requests": {"count": 2}}
 REQUESTS = fakes.FakeTask().requests(ModelCard(name="m"))

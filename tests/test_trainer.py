@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from sfbench.reference import trainer
 from sfbench.reference.catalogue import presets
 from sfbench.reference.checkpoint import CheckpointError, load_newest, load_weights

@@ -1,0 +1,213 @@
+"""Rows are ranked only with their like, by differences that are real, and always the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sfbench import leaderboard, tables
+from sfbench.leaderboard import Incomparable
+from sfbench.schema import Estimate, Geometry, Result
+
+from simulators import result, spread
+
+LEVELS = {"best": 0.10, "near": 0.105, "far": 0.30}
+
+
+@pytest.fixture
+def board() -> list[Result]:
+    ranked = [
+        result(name, spread(level, n), gap=spread(level - 0.05, n + 9))
+        for n, (name, level) in enumerate(LEVELS.items())
+    ]
+    return [
+        *ranked,
+        result("cheat:frozen", spread(0.01, 5), kind="cheat", flags=("DEGENERATE (no motion)",)),
+        result("cheat:subtle", spread(0.20, 6), kind="cheat"),
+        result("partial", spread(0.05, 7), ok=False),
+        result("oracle:truth", spread(0.0, 8), kind="reference-row"),
+        result("teacher", {}, causal=False),
+    ]
+
+
+def ranks(results: list[Result]) -> dict[str, str]:
+    (group,) = leaderboard.groups(results)
+    return {row.label: row.rank for row in group.rows}
+
+
+def test_ties_share_a_rank_and_the_rest_is_not_ranked(board: list[Result]) -> None:
+    assert ranks(board) == {
+        "best": "1=",
+        "near": "1=",
+        "cheat:subtle": "3",
+        "far": "4",
+        "cheat:frozen": "-",
+        "partial": "-",
+        "oracle:truth": "-",
+        "teacher": "-",
+    }
+
+
+def test_order_and_notes(board: list[Result]) -> None:
+    (group,) = leaderboard.groups(board[::-1])
+    labels = [row.label for row in group.rows]
+    assert labels[:2] in (["best", "near"], ["near", "best"])
+    assert labels[2:] == [
+        "cheat:subtle",
+        "far",
+        "cheat:frozen",
+        "partial",
+        "oracle:truth",
+        "teacher",
+    ]
+    notes = {row.label: row.note for row in group.rows}
+    assert notes["cheat:frozen"] == "DEGENERATE (no motion)"
+    assert "INVALID" in notes["partial"] and "cut short" in notes["partial"]
+    assert "not caught" in notes["cheat:subtle"]
+
+
+def test_what_was_not_measured_is_not_ranked() -> None:
+    found = ranks([result("a", spread(0.1, 1)), result("b", {})])
+    assert found == {"a": "1", "b": "-"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("version", 2),
+        ("tier", "lite"),
+        ("dataset", "shapes-2"),
+        ("prompts_sha256", "cd"),
+        ("geometry", Geometry(frames=96, height=64, width=64, fps=16)),
+        ("seeds", (0,)),
+        ("metrics", {"luma": 2}),
+    ],
+)
+def test_rows_that_differ_are_refused_by_the_name_of_the_field(field: str, value: object) -> None:
+    a, b = result("a", spread(0.1, 1)), result("b", spread(0.1, 1), task={field: value})
+    with pytest.raises(Incomparable, match=f"differ in {field} "):
+        leaderboard.require_comparable([a, b])
+    with pytest.raises(Incomparable):
+        leaderboard.paired(a, b, "violation_own")
+    assert len(leaderboard.groups([a, b])) == 2
+
+
+def test_verdicts_say_which_and_also_when_none() -> None:
+    low = result("low", spread(0.1, 1), gap=spread(0.02, 1))
+    high = result("high", spread(0.3, 2), gap=spread(0.02, 3))
+    (group,) = leaderboard.groups([high, low])
+    own, gap = leaderboard.verdicts(group)
+    assert own.startswith("low has less violation under its own context than high, -0.")
+    assert own.endswith("24 paired prompts.")
+    assert "No difference in exposure bias is shown between" in gap
+
+
+def test_a_worse_leader_in_the_gap_is_told_so() -> None:
+    a = result("a", spread(0.1, 1), gap=spread(0.3, 1))
+    b = result("b", spread(0.3, 2), gap=spread(0.1, 2))
+    (group,) = leaderboard.groups([a, b])
+    assert any(s.startswith("b has less exposure bias than a") for s in leaderboard.verdicts(group))
+
+
+def test_the_latest_run_of_the_same_weights_counts(tmp_path: Path) -> None:
+    for day, level in (("02", 0.2), ("01", 0.1)):
+        folder = tmp_path / f"run-{day}"
+        folder.mkdir()
+        run = result("m", spread(level, 1), revision="r1", started=f"2026-01-{day}T00:00:00Z")
+        (folder / "result.json").write_text(run.model_dump_json())
+    (only,) = leaderboard.load([tmp_path])
+    assert only.provenance.started.startswith("2026-01-02")
+
+
+def test_results_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    tree = tmp_path / "runs" / "m" / "r1" / "long-horizon@1"
+    tree.mkdir(parents=True)
+    (tree / "abc.json").write_text(result("m", spread(0.1, 1)).model_dump_json())
+    for place in (tmp_path, tree / "abc.json"):
+        assert [r.model.name for r in leaderboard.load([place])] == ["m"]
+
+
+def test_a_newer_schema_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text('{"schema_version": 999, "unknown": 1}')
+    with pytest.raises(ValueError, match="999, newer than this sfbench reads"):
+        leaderboard.load([path])
+
+
+def test_two_revisions_of_one_name_are_told_apart() -> None:
+    both = [result("m", spread(0.1, n), revision=f"r{n}") for n in (1, 2)]
+    assert set(ranks(both)) == {"m@r1", "m@r2"}
+
+
+def test_a_task_without_a_board_is_listed() -> None:
+    plain = result("m", spread(0.1, 1), task={"name": "another"})
+    (group,) = leaderboard.groups([plain])
+    assert [row.rank for row in group.rows] == ["-"]
+    assert "violation_own" in tables.markdown([group])
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_files_are_equal_byte_for_byte(board: list[Result], tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    for path, order in ((first, board), (second, board[::-1])):
+        tables.write_csv(order, path.with_suffix(".csv"))
+        tables.write_markdown(order, path.with_suffix(".md"))
+    for suffix in (".csv", ".md"):
+        a, b = first.with_suffix(suffix).read_bytes(), second.with_suffix(suffix).read_bytes()
+        assert a == b and b"\r" not in a and b"2026-01-01" not in a
+
+
+def test_the_frame_holds_every_estimate_with_its_interval(board: list[Result]) -> None:
+    table = tables.frame(board)
+    assert list(table["model"][:2]) in (["best", "near"], ["near", "best"])
+    row = table[table["model"] == "far"].iloc[0]
+    assert row["violation_own_low"] < row["violation_own"] < row["violation_own_high"]
+    assert row["violation_own_n"] == 24 and row["comparison_key"] == board[0].comparison_key
+
+
+def test_markdown_explains_itself(board: list[Result]) -> None:
+    page = tables.markdown(leaderboard.groups(board))
+    for text in (
+        "## long-horizon v1 · full · shapes-1 · 24 prompts x 2 seeds",
+        "1=",
+        "**exposure gap**",
+        "v lower is better",
+        "less exposure bias than",
+        "native length only",
+        "sfbench 0.1.0; commit cccccccccccc; machine a machine",
+    ):
+        assert text in page
+    assert "too small" not in page
+
+
+def test_the_smoke_tier_says_what_it_is() -> None:
+    small = result("m", spread(0.1, 1), task={"tier": "smoke"})
+    assert "too small to rank" in tables.markdown(leaderboard.groups([small]))
+
+
+def test_a_name_cannot_break_the_table() -> None:
+    page = tables.markdown(leaderboard.groups([result("a|b\n# c", spread(0.1, 1))]))
+    assert "a\\|b # c" in page
+
+
+def estimate(value: float | None, low: float | None, high: float | None) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n=9, clusters=9, method="m")
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (estimate(0.1234, 0.1, 0.2), "0.123 [0.100, 0.200]"),
+        (estimate(-0.0001, -0.2, 0.0), "0.000 [-0.200, 0.000]"),
+        (estimate(0.5, None, None), "0.500 [n/a]"),
+        (estimate(None, 96.0, None), ">= 96.000"),
+        (estimate(None, None, None), "n/a"),
+        (None, "n/a"),
+    ],
+)
+def test_cells(found: Estimate | None, text: str) -> None:
+    column = leaderboard.BOARDS["long-horizon"].columns[0]
+    assert tables.format_estimate(found, column) == text

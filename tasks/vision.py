@@ -31,15 +31,17 @@ Bools = NDArray[np.bool_]
 # RGB distance from the background at which a pixel is foreground. The faintest true body (blue on
 # grey) stands out by .41, the ringing of a 35 dB codec by under .1.
 CONTRAST = 0.25
-# A piece smaller than a disc of this radius is debris, not an object: half the smallest body.
-DEBRIS = 0.08
+# A piece smaller than a disc of this radius is debris, not an object: a third of the smallest body,
+# 10 pixels at 32.
+DEBRIS = 0.055
 # Foreground beyond half the frame means that the median was not the background.
 LARGEST = 0.5
 # A body's colour is the mean over its whole pixels, and which pixels are whole is known from its
 # colour; so often are the two found in turn. The mean over body and rim starts it a tenth off.
 REFINEMENTS = 2
-# Soft IoU under which no shape is recognised. A disc and a triangle of equal area share .7.
-RECOGNISED = 0.6
+# Soft IoU under which no shape is recognised. A disc and a triangle of equal area share .7; a 33 dB
+# codec leaves true bodies at .84 or more, strong pixel noise at .73.
+RECOGNISED = 0.72
 
 # --- names of colours -----------------------------------------------------------------------------
 # Half of the narrowest gap between families (red to yellow, 50 degrees): beyond it, no name.
@@ -54,6 +56,9 @@ CHROMA_SLACK = 0.06
 # --- telling bodies apart -------------------------------------------------------------------------
 # Foreground with less chroma than this has no hue to tell bodies apart by.
 GREY = 0.10
+# A part of one body whose hue is this far from the body's own is another object that touches it.
+# The rim of a body keeps its hue; a codec turns it by less than half of this.
+FOREIGN_HUE = 40 / 360
 
 CROSS: Ints = np.zeros((3, 3, 3), np.int64)  # neighbours within a frame, never across time
 CROSS[1] = ndimage.generate_binary_structure(2, 1)
@@ -119,12 +124,15 @@ def decode(frames: Frames, bodies: int = 1) -> State:
     near = _surroundings(main)
     touching = _touching(main, near)
     touched = touching.sum(axis=2) > 0
-    count = _count(np.stack([number for _, number in pieces], axis=1), touched)
     found = main.sum(axis=(2, 3)) >= np.pi * (DEBRIS * size) ** 2
 
     contrast = _mean_colour(delta, main.astype(np.float32))
     for _ in range(REFINEMENTS):
         contrast = _mean_colour(delta, _unmix(delta, contrast) ** 8 * main)
+    if bodies == 1:
+        count = _count_by_hue(delta, segments[0], contrast[:, 0])
+    else:
+        count = _count(np.stack([number for _, number in pieces], axis=1), touched)
     share = _unmix(delta, contrast) * near
     centre = _centroid(share)
     radius = np.sqrt(share.sum(axis=(2, 3), dtype=np.float64) / np.pi) / size
@@ -157,15 +165,21 @@ def _segments(delta: Pixels, bodies: int) -> list[Bools]:
     foreground = (delta**2).sum(axis=3) > CONTRAST**2
     if bodies == 1:
         return [foreground, np.zeros_like(foreground)]
-    # Hue as the angle of the difference from the background, in the plane across the grey axis:
-    # a blend of body and background has the body's own angle.
-    red, green, blue = np.moveaxis(delta, 3, 0)
-    across, along = red - (green + blue) / 2, (green - blue) * np.float32(np.sqrt(3) / 2)
-    chroma, hue = np.hypot(across, along), np.arctan2(along, across) / (2 * np.pi) % 1.0
+    chroma, hue = _chroma_and_hue(delta)
     coloured = foreground & (chroma > GREY)
     nearest = _nearest_peak(hue, np.where(coloured, chroma, 0), bodies)
     segments = [coloured & (nearest == n) for n in range(bodies)]
     return [*segments, foreground & ~coloured]
+
+
+def _chroma_and_hue(delta: Pixels) -> tuple[Pixels, Pixels]:
+    """Length and angle (a turn is 1) of ``[..., 3]`` in the plane across the grey axis.
+
+    Of differences from the background: a blend of body and background has the body's own angle.
+    """
+    red, green, blue = np.moveaxis(delta, -1, 0)
+    across, along = red - (green + blue) / 2, (green - blue) * np.float32(np.sqrt(3) / 2)
+    return np.hypot(across, along), np.arctan2(along, across) / (2 * np.pi) % 1.0
 
 
 def _nearest_peak(hue: Pixels, weight: Pixels, bodies: int) -> Ints:
@@ -233,6 +247,18 @@ def _count(pieces: Ints, touching: Bools) -> Ints:
     own = np.where(touching, np.minimum(pieces[:, :-1], 1), pieces[:, :-1])
     total: Ints = own.sum(axis=1) + pieces[:, -1]
     return total
+
+
+def _count_by_hue(delta: Pixels, foreground: Bools, contrast: Pixels) -> Ints:
+    """Objects ``[T]`` where one body of colour ``contrast [T, 3]`` is expected.
+
+    Pieces of foreground, where a part of another hue counts for itself even if it touches.
+    """
+    chroma, hue = _chroma_and_hue(delta)
+    own = _chroma_and_hue(contrast)[1][:, None, None]
+    turned = np.abs((hue - own + np.float32(0.5)) % 1.0 - np.float32(0.5)) > FOREIGN_HUE
+    foreign = foreground & (chroma > GREY) & turned
+    return _pieces(foreground & ~foreign)[1] + _pieces(foreign)[1]
 
 
 def _mean_colour(delta: Pixels, weight: Pixels) -> Pixels:

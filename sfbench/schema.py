@@ -72,10 +72,10 @@ class Context(Base):
     """Which past frames the harness hands to the model, and how (DESIGN.md 6, part B)."""
 
     arm: Arm
-    """``true``: true frames before every chunk. ``own``: a true prefix, then the model's own decoded
-    frames, re-supplied before every chunk. ``streamed``: a true prefix, then one uninterrupted call.
-    ``swapped``: the true frames of ``donor`` before every chunk. ``corrupted``: ``own``, after a
-    prefix whose last frames were damaged."""
+    """``true``: true frames before every chunk. ``own``: a true prefix, then the model's own
+    decoded frames, supplied again before every chunk. ``streamed``: a true prefix, then one
+    uninterrupted call. ``swapped``: the true frames of ``donor`` before every chunk. ``corrupted``:
+    ``own``, after a prefix whose last frames were damaged."""
     prefix: int = Field(ge=0)
     """True frames the continuation starts from; a request without context has none."""
     chunk: int = Field(gt=0)

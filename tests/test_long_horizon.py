@@ -67,7 +67,9 @@ def test_a_model_that_ignores_its_context_is_flagged(task: LongHorizon) -> None:
 
 
 def test_the_observer_is_the_floor(task: LongHorizon) -> None:
-    found = concluded(task, rows.oracle_row("observer"), BIAS)
+    observer = rows.Observer()
+    observer.card = card("observer", chunk=6)
+    found = concluded(task, observer, BIAS)
     assert value(found, "violation_own") < 0.01 and abs(value(found, "excess_error")) < 0.01
     assert value(found, "context_help") > 0.1
 
@@ -246,7 +248,8 @@ def test_missing_and_failed_requests_are_stated(task: LongHorizon) -> None:
     found = task.conclude(model.card, [*failed, *some[2:]])
     assert not found.validity.ok
     text = " ".join(found.validity.reasons)
-    assert "2 of 40 requests failed (model 2)" in text and "32 of 40 requests were not run" in text
+    assert "2 of 48 requests failed (model 2)" in text
+    assert "40 of 48 requests were not run" in text
     assert found.estimates["violation_own"].clusters == 6
 
 

@@ -40,8 +40,8 @@ LARGEST = 0.5
 # colour; so often are the two found in turn. The mean over body and rim starts it a tenth off.
 REFINEMENTS = 2
 # Soft IoU under which no shape is recognised. A disc and a triangle of equal area share .7; a 33 dB
-# codec leaves true bodies at .84 or more, strong pixel noise at .7.
-RECOGNISED = 0.7
+# codec leaves true bodies at .84 or more, strong pixel noise at .65.
+RECOGNISED = 0.6
 
 # --- names of colours -----------------------------------------------------------------------------
 # Half of the narrowest gap between families (red to yellow, 50 degrees): beyond it, no name.

@@ -1,0 +1,299 @@
+"""Results -> comparable groups -> ranked boards and verdicts (:mod:`.tables` writes them).
+
+Rows are ranked together only where their comparison keys agree. Models are sorted by the task's
+primary estimate; a model whose paired difference from the leader of its group includes 0 shares the
+leader's rank (``2=``). Flagged and invalid rows are listed, not ranked; a cheat that no flag caught
+is ranked, so that a measure that can be gamed is seen to be. Output depends on the results alone:
+equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from . import stats
+from .boards import BOARDS, GENERIC, Board, Column
+from .schema import SCHEMA_VERSION, Estimate, Result, TaskCard
+
+
+class Incomparable(ValueError):
+    """Rows that must not be compared; the text names the fields that differ."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a board."""
+
+    rank: str
+    """``1``, ``2=``, or ``-`` where the row is not ranked."""
+    result: Result
+    label: str
+    note: str
+    """Why it is not ranked, or what kind of row it is."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Results that may be compared, in the order in which they are shown."""
+
+    task: TaskCard
+    board: Board
+    ranked: tuple[Row, ...]
+    unranked: tuple[Row, ...]
+    reference: tuple[Row, ...]
+    native: tuple[Row, ...]
+    """Models without a horizon: the whole clip at once."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, best first."""
+        return self.ranked + self.unranked + self.reference + self.native
+
+    @property
+    def parts(self) -> dict[str, tuple[Column, ...]]:
+        """The board's tables, with the columns that any row has a value for."""
+        parts = self.board.parts or {"Estimates": self._all_columns()}
+        found = {
+            heading: tuple(filter(self._measured, columns)) for heading, columns in parts.items()
+        }
+        return {heading: columns for heading, columns in found.items() if columns}
+
+    def _all_columns(self) -> tuple[Column, ...]:
+        """One column an estimate, for a task without a board."""
+        estimates = {name: e for row in self.rows for name, e in row.result.estimates.items()}
+        return tuple(
+            Column(name, name, e.better, e.unit or "no unit", brief=True)
+            for name, e in sorted(estimates.items())
+        )
+
+    def _measured(self, column: Column) -> bool:
+        estimates = [row.result.estimates.get(column.key) for row in self.rows]
+        return any(e is not None and not (e.value is None and e.low is None) for e in estimates)
+
+
+# --- reading and grouping -------------------------------------------------------------------------
+
+
+def load(paths: Iterable[Path]) -> list[Result]:
+    """Read results: files, run directories, or trees such as ``results/runs``.
+
+    Of several runs of the same weights under the same conditions the latest is kept.
+    """
+    latest: dict[tuple[str, ...], Result] = {}
+    for _, result in sources(paths):
+        weights = result.model.weights_sha256 or ""
+        key = (result.comparison_key, result.model.name, result.model.revision, weights)
+        if key not in latest or latest[key].provenance.started <= result.provenance.started:
+            latest[key] = result
+    return [latest[key] for key in sorted(latest)]
+
+
+def sources(paths: Iterable[Path]) -> list[tuple[Path, Result]]:
+    """Every result at or below the paths, with the folder it lies in."""
+    files = sorted({file for path in paths for file in _files(path)})
+    return [(file.parent, _read(file)) for file in files]
+
+
+def groups(results: Iterable[Result]) -> list[Group]:
+    """Results by comparison key, each group ranked; task, then tier, then key give the order."""
+    by_key: dict[str, list[Result]] = {}
+    for result in results:
+        by_key.setdefault(result.comparison_key, []).append(result)
+    tiers = {"full": 0, "lite": 1, "smoke": 2}
+    found = [_group(members) for members in by_key.values()]
+    return sorted(
+        found,
+        key=lambda g: (
+            g.task.name,
+            -g.task.version,
+            tiers.get(g.task.tier, 3),
+            sorted(g.task.comparison.items()),
+        ),
+    )
+
+
+def require_comparable(results: Sequence[Result]) -> None:
+    """Raise :class:`Incomparable`, naming each field that differs, unless all keys agree."""
+    for other in results[1:]:
+        if differing := differences(results[0].task, other.task):
+            fields = "; ".join(
+                f"{name} ({_short(a)} vs {_short(b)})" for name, (a, b) in differing.items()
+            )
+            raise Incomparable(
+                f"Cannot compare {results[0].model.name} with {other.model.name}: "
+                f"they differ in {fields}. Run both under one setting."
+            )
+
+
+def differences(first: TaskCard, second: TaskCard) -> dict[str, tuple[str, str]]:
+    """Field -> both values, where two tasks as run are not the same."""
+    a, b = first.comparison, second.comparison
+    return {
+        name: (a.get(name, "-"), b.get(name, "-"))
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name)
+    }
+
+
+def paired(first: Result, second: Result, estimate: str) -> Estimate:
+    """``first - second`` over the prompts both have; refuses incomparable rows."""
+    require_comparable([first, second])
+    better = next(
+        (r.estimates[estimate].better for r in (first, second) if estimate in r.estimates), None
+    )
+    return stats.difference(
+        first.per_prompt.get(estimate, {}), second.per_prompt.get(estimate, {}), better=better
+    )
+
+
+# --- ranking --------------------------------------------------------------------------------------
+
+
+def _group(members: Sequence[Result]) -> Group:
+    require_comparable(members)
+    board = BOARDS.get(members[0].task.name, GENERIC)
+    label = _labels(members)
+    ranked, unranked, reference, native = [], [], [], []
+    for result in sorted(members, key=lambda r: (r.model.name, r.model.revision)):
+        row = Row("-", result, label(result), _note(result, board))
+        if result.model.kind == "reference-row":
+            reference.append(row)
+        elif not result.model.causal and board.horizon:
+            native.append(row)
+        elif row.note:
+            unranked.append(row)
+        else:
+            ranked.append(row)
+    return Group(
+        members[0].task,
+        board,
+        tuple(_rank(ranked, board)),
+        tuple(unranked),
+        tuple(reference),
+        tuple(native),
+    )
+
+
+def _rank(rows: Sequence[Row], board: Board) -> list[Row]:
+    """Sort by the primary estimate and give shared ranks to what is tied with a group's leader."""
+    if board.primary is None:
+        return list(rows)
+    primary = board.primary
+
+    def value(row: Row) -> float:
+        estimate = row.result.estimates[primary]
+        assert estimate.value is not None  # _note keeps such rows out
+        return -estimate.value if estimate.better == "higher" else estimate.value
+
+    tied: list[list[Row]] = []
+    for row in sorted(rows, key=value):
+        if tied and _tie(tied[-1][0].result, row.result, primary):
+            tied[-1].append(row)
+        else:
+            tied.append([row])
+    ranked, place = [], 1
+    for members in tied:
+        rank = f"{place}=" if len(members) > 1 else str(place)
+        kind = "cheat, not caught by any flag"
+        ranked += [
+            Row(rank, r.result, r.label, kind if r.result.model.kind == "cheat" else "")
+            for r in members
+        ]
+        place += len(members)
+    return ranked
+
+
+def _tie(first: Result, second: Result, estimate: str) -> bool:
+    """Whether the paired difference may be 0; without an interval it may."""
+    gap = paired(first, second, estimate)
+    return gap.low is None or gap.high is None or gap.low <= 0 <= gap.high
+
+
+def _note(result: Result, board: Board) -> str:
+    """Why a row cannot be ranked; empty where it can."""
+    validity = result.validity
+    reasons = list(validity.flags) + ([] if validity.ok else ["INVALID", *validity.reasons])
+    apart = board.horizon and not result.model.causal
+    if board.primary is not None and not reasons and not apart:
+        primary = result.estimates.get(board.primary)
+        if primary is None or primary.value is None:
+            reasons.append(primary.method if primary else f"no {board.primary}")
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _labels(members: Sequence[Result]) -> Callable[[Result], str]:
+    """A model's name, with its revision where the name alone is not unique."""
+    names = [m.model.name for m in members]
+
+    def label(result: Result) -> str:
+        model = result.model
+        return model.name if names.count(model.name) == 1 else f"{model.name}@{model.revision}"
+
+    return label
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def verdicts(group: Group, *, leader_only: bool = False) -> list[str]:
+    """Sentences on each pair of ranked models, also where no difference is shown."""
+    pairs = list(combinations(group.ranked, 2))
+    if leader_only:
+        pairs = [(a, b) for a, b in pairs if a is group.ranked[0]]
+    return [
+        sentence
+        for estimate, (less, what) in group.board.verdicts.items()
+        for a, b in pairs
+        if (sentence := verdict(a, b, estimate, less, what)) is not None
+    ]
+
+
+def verdict(first: Row, second: Row, estimate: str, less: str, what: str) -> str | None:
+    """One sentence from the paired difference; ``None`` where fewer than two prompts pair."""
+    gap = paired(first.result, second.result, estimate)
+    if gap.value is None or gap.low is None or gap.high is None:
+        return None
+    if gap.value > 0:
+        first, second = second, first
+        gap = paired(first.result, second.result, estimate)
+    assert gap.low is not None and gap.high is not None
+    figures = f"{_interval(gap, '{:+.3f}')}, {gap.clusters} paired prompts"
+    if gap.high < 0:
+        return f"{first.label} has {less} than {second.label}, {figures}."
+    return f"No difference in {what} is shown between {first.label} and {second.label}, {figures}."
+
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def _interval(estimate: Estimate, text: str) -> str:
+    assert None not in (estimate.value, estimate.low, estimate.high)
+    value, low, high = (text.format(v) for v in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _files(path: Path) -> list[Path]:
+    """Result files at or below a path."""
+    if path.is_file():
+        return [path]
+    if (path / "result.json").is_file():
+        return [path / "result.json"]
+    return [*path.rglob("result.json"), *path.rglob("*@*/*.json")]
+
+
+def _read(path: Path) -> Result:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if (version := content.get("schema_version", 0)) > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema version {version}, newer than this sfbench reads "
+            f"({SCHEMA_VERSION}); upgrade sfbench."
+        )
+    return Result.model_validate(content)

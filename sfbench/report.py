@@ -1,0 +1,107 @@
+"""What a reader sees of finished runs: the leaderboard's files, its table in the terminal, figures.
+
+Figures: ``drift.png`` (violation over the horizon), ``exposure.png`` (true against own context, one
+panel a model), ``survival.png`` (clips alive), ``strips.png`` (frames over the horizon, where clips
+are kept). Where several boards are reported together each name carries the board's tier and key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from . import __version__, figures, leaderboard, tables
+from .boards import Column
+from .leaderboard import Group, Row
+from .schema import Result
+
+FORMATS = ("csv", "md", "png")
+FIGURES: dict[str, Callable[[Group, Path], Path | None]] = {
+    "drift": figures.drift,
+    "exposure": figures.exposure,
+    "survival": figures.survival,
+}
+
+
+def write_report(runs: Sequence[Path], out: Path, formats: Sequence[str]) -> list[Path]:
+    """Write what is asked for into ``out``; returns the files written.
+
+    ``runs``: result files, run directories, or trees of them.
+    """
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"unknown format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+    results = leaderboard.load(runs)
+    if not results:
+        raise FileNotFoundError(
+            f"no finished run in {', '.join(map(str, runs))}; a finished run holds a result.json"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    if "csv" in formats:
+        written.append(tables.write_csv(results, out / "leaderboard.csv"))
+    if "md" in formats:
+        written.append(tables.write_markdown(results, out / "LEADERBOARD.md"))
+    if "png" in formats:
+        written += _write_figures(results, runs, out)
+    return written
+
+
+def _write_figures(results: Sequence[Result], runs: Sequence[Path], out: Path) -> list[Path]:
+    groups = leaderboard.groups(results)
+    sources = leaderboard.sources(runs)
+    written: list[Path | None] = []
+    for group in groups:
+        key = group.rows[0].result.comparison_key[:6]
+        suffix = "" if len(groups) == 1 else f"-{group.task.tier}-{key}"
+        written += [draw(group, out / f"{name}{suffix}.png") for name, draw in FIGURES.items()]
+        written.append(figures.strips(group, sources, out / f"strips{suffix}.png"))
+    return [path for path in written if path is not None]
+
+
+# --- the terminal ---------------------------------------------------------------------------------
+
+
+def print_board(results: Sequence[Result], console: Console) -> None:
+    """Print one table a comparable group, with the leader's verdicts in words."""
+    for group in leaderboard.groups(results):
+        console.print(Text(f"sfbench {__version__} · {tables.title(group)}", "bold"))
+        console.print(_table(group))
+        for line in _below(group):
+            console.print(Text(line), soft_wrap=True)
+
+
+def _table(group: Group) -> Table:
+    columns = [c for part in group.parts.values() for c in part if c.brief]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    table.add_column("model", overflow="fold")
+    table.add_column("steps", justify="right")
+    for column in columns:
+        arrow = tables.ARROWS[column.better]
+        table.add_column(f"{column.title} {arrow}".strip(), justify="right")
+    for row in group.rows:
+        steps = "-" if row.result.model.steps is None else str(row.result.model.steps)
+        texts = [row.rank, row.label, steps, *(_cell(row, column) for column in columns)]
+        style = "dim" if row.rank == "-" else None
+        table.add_row(*map(Text, texts), style=style)  # Text: a name is not markup, nor an emoji
+    return table
+
+
+def _cell(row: Row, column: Column) -> str:
+    """The value, and its interval on the next line: narrow enough for a terminal."""
+    text = tables.format_estimate(row.result.estimates.get(column.key), column)
+    return text.replace(" [", "\n[")
+
+
+def _below(group: Group) -> list[str]:
+    lines = [f"{row.label}: {row.note}" for row in group.rows if row.note]
+    lines += leaderboard.verdicts(group, leader_only=True)
+    lines += filter(None, [tables.caution(group.task)])
+    return [
+        *lines,
+        "Value, and below it its 95 % interval over prompts; v lower is better, ^ higher.",
+    ]

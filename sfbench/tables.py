@@ -1,0 +1,197 @@
+"""Boards as files: pandas, CSV and Markdown. Equal results give equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .boards import Column
+from .leaderboard import Group, Row, groups, verdicts
+from .schema import Estimate, Result, TaskCard
+
+ARROWS = {"higher": "^", "lower": "v", None: ""}
+FACTS = ("steps", "parameters", "core-hours")
+
+
+def frame(results: Iterable[Result]) -> pd.DataFrame:
+    """One row a result, ranked within its group, with every estimate and its interval."""
+    records = []
+    for group in groups(results):
+        for row in group.rows:
+            model, task = row.result.model, row.result.task
+            record: dict[str, object] = {
+                "task": task.name,
+                "version": task.version,
+                "tier": task.tier,
+                "dataset": task.dataset,
+                "comparison_key": row.result.comparison_key,
+                "rank": row.rank,
+                "model": model.name,
+                "revision": model.revision,
+                "kind": model.kind,
+                "note": row.note,
+                "steps": model.steps,
+                "parameters": model.parameters,
+                "train_core_hours": model.train_core_hours,
+            }
+            for name, estimate in sorted(row.result.estimates.items()):
+                record |= {
+                    name: estimate.value,
+                    f"{name}_low": estimate.low,
+                    f"{name}_high": estimate.high,
+                    f"{name}_n": estimate.n,
+                }
+            records.append(record)
+    whole = ["steps", "parameters", *(c for c in _keys(records) if c.endswith("_n"))]
+    table = pd.DataFrame.from_records(records, columns=_keys(records))
+    return table.astype({c: "Int64" for c in whole if c in table})
+
+
+def write_csv(results: Iterable[Result], path: Path) -> Path:
+    """Write :func:`frame` as CSV."""
+    path.write_text(frame(results).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    return path
+
+
+def write_markdown(results: Iterable[Result], path: Path) -> Path:
+    """Write the boards as Markdown: tables, verdicts, legend, provenance."""
+    path.write_text(markdown(groups(results)), encoding="utf-8")
+    return path
+
+
+def markdown(found: Sequence[Group]) -> str:
+    """The leaderboard page."""
+    parts = [
+        "# Leaderboard",
+        "",
+        "Made by `sfbench report`; do not edit. Rows of different tables were run under "
+        "different settings and must not be compared.",
+        "",
+    ]
+    for group in found:
+        parts += _section(group)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def caution(task: TaskCard) -> str:
+    """What must be said of a tier that is too small to rank models; else empty."""
+    if task.tier != "smoke":
+        return ""
+    return "The smoke tier shows that everything works; it is too small to rank models by."
+
+
+def title(group: Group) -> str:
+    """What a board was run on, in one line."""
+    task, g = group.task, group.task.geometry
+    prompts = max(
+        (e.clusters for row in group.rows for e in row.result.estimates.values()), default=0
+    )
+    return (
+        f"{task.name} v{task.version} · {task.tier} · {task.dataset} · {prompts} prompts x "
+        f"{len(task.seeds)} seeds · {g.width}x{g.height}, {g.frames} frames at {g.fps:g} fps"
+    )
+
+
+def cells(row: Row, columns: Sequence[Column]) -> list[str]:
+    """The text of a row's columns."""
+    return [format_estimate(row.result.estimates.get(c.key), c) for c in columns]
+
+
+def format_estimate(estimate: Estimate | None, column: Column) -> str:
+    """``value [low, high]``, or ``n/a``; a censored median is shown as ``>= low``."""
+    if estimate is None or (estimate.value is None and estimate.low is None):
+        return "n/a"
+    if estimate.value is None:
+        return f">= {column.text(estimate.low)}"
+    if estimate.low is None and estimate.high is None:
+        return f"{column.text(estimate.value)} [n/a]"
+    return (
+        f"{column.text(estimate.value)} [{column.text(estimate.low)}, {column.text(estimate.high)}]"
+    )
+
+
+def provenance_line(group: Group) -> str:
+    """Versions, commits and machines behind a board."""
+    sources = [row.result.provenance for row in group.rows]
+    commits = {(p.commit or "no commit")[:12] + ("+changes" if p.dirty else "") for p in sources}
+    parts = (
+        ("sfbench", {p.sfbench for p in sources}),
+        ("commit", commits),
+        ("machine", {p.machine for p in sources}),
+        ("device", {p.device for p in sources}),
+    )
+    return "; ".join(f"{name} {', '.join(sorted(values))}" for name, values in parts)
+
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def _section(group: Group) -> list[str]:
+    lines = [f"## {title(group)}", ""]
+    if text := caution(group.task):
+        lines += [text, ""]
+    parts = group.parts or {"Rows": ()}
+    for heading, columns in parts.items():
+        lines += [f"### {heading}", "", *_part(group, columns, facts=heading == next(iter(parts)))]
+        lines += ["", *(f"- **{c.title}**: {c.meaning}" for c in columns), ""]
+    if sentences := verdicts(group):
+        lines += [
+            "### In words",
+            "",
+            *(f"- {sentence}" for sentence in sentences),
+            "",
+            "These weights, not these methods: one training seed each. Differences are paired "
+            "by prompt, at 95 % each, not adjusted for their number.",
+            "",
+        ]
+    return [
+        *lines,
+        "Value [95 % interval over prompts]; ^ higher is better, v lower is better.",
+        "",
+        provenance_line(group) + ".",
+        "",
+    ]
+
+
+def _part(group: Group, columns: Sequence[Column], *, facts: bool) -> list[str]:
+    """One table; ``facts``: with what is known of each model and why it is not ranked."""
+    titles = [f"{c.title} {ARROWS[c.better]}".strip() for c in columns]
+    head = ["", "model", *(FACTS if facts else ()), *titles, *(["note"] if facts else ())]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row in group.rows:
+        model, texts = row.result.model, cells(row, columns)
+        if facts:
+            known = [_count(model.steps), _count(model.parameters), _hours(model.train_core_hours)]
+            texts = [*known, *texts, _remark(row)]
+        lines.append(_line([row.rank, row.label, *texts]))
+    return lines
+
+
+def _remark(row: Row) -> str:
+    model = row.result.model
+    kind = "" if model.kind == "model" else model.kind
+    length = "" if model.causal else "native length only"
+    return "; ".join(part for part in (kind, length, row.note) if part)
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+
+
+def _count(value: int | None) -> str:
+    if value is None:
+        return "-"
+    for size, unit in ((1e9, "B"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return str(value)
+
+
+def _hours(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _keys(records: Sequence[dict[str, object]]) -> list[str]:
+    return list(dict.fromkeys(key for record in records for key in record))

@@ -10,7 +10,7 @@ help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
 	@echo "make test         environment, then lint, types and tests"
 	@echo "make reference    train the shipped models again from their recipes (hours)"
-	@echo "make board        rebuild results/LEADERBOARD.md and leaderboard.csv from results/runs"
+	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's table"
 	@echo "make bench        speed ratios on this machine"
 	@echo "make gpu          tests that need a CUDA device"
 
@@ -24,6 +24,8 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP)
 	@echo "== sfbench run: long-horizon, smoke tier, every shipped model, cheat and reference row =="
 	$(BIN)/sfbench run --task long-horizon --tier smoke --out runs/quickstart
+	@echo "== tables and pictures =="
+	$(BIN)/sfbench report runs/quickstart
 
 test: $(STAMP)
 	@echo "== ruff =="
@@ -41,7 +43,8 @@ reference: $(STAMP)
 	$(BIN)/sfbench train-reference --preset tiny --method all --resume --out runs/train/tiny
 
 board: $(STAMP)
-	$(BIN)/sfbench report results/runs --out results --format csv,md
+	$(BIN)/sfbench run --task long-horizon --tier full --out results/runs
+	$(BIN)/sfbench report results/runs --out results --embed README.md
 
 bench: $(STAMP)
 	$(BIN)/python -m sfbench.reference.bench

@@ -164,7 +164,7 @@ def _interruptible(advice: str) -> Iterator[None]:
     epilog="""\b
 Examples:
   sfbench train-reference --preset smoke
-  sfbench train-reference --preset tiny --method self-forcing-dmd --set self-forcing-dmd.steps=200
+  sfbench train-reference --method self-forcing-dmd --set methods.self-forcing-dmd.steps=200
   sfbench train-reference --preset tiny --method teacher --out runs/mine --resume"""
 )
 def train_reference(
@@ -205,12 +205,16 @@ def report(
     ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="What to write: csv, md, png.")
-    ] = "csv,md",
+    ] = "csv,md,png",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to. [default: the first of RUNS]")
     ] = None,
+    embed: Annotated[
+        Path | None,
+        typer.Option(help="Markdown page whose <!-- board --> block is replaced by the table."),
+    ] = None,
 ) -> None:
-    """Rank finished runs and write the leaderboard."""
+    """Rank finished runs; write the leaderboard and its pictures."""
     from .report import FORMATS, write_report
 
     chosen = [name.strip() for name in formats.split(",")]
@@ -218,7 +222,7 @@ def report(
         if name not in FORMATS:
             raise typer.BadParameter(registry.unknown("format", name, FORMATS))
     sources = runs or [Path("runs")]
-    for path in write_report(sources, out or sources[0], chosen):
+    for path in write_report(sources, out or sources[0], chosen, embed):
         print(path)
 
 

@@ -27,10 +27,13 @@ FIGURES: dict[str, Callable[[Group, Path], Path | None]] = {
 }
 
 
-def write_report(runs: Sequence[Path], out: Path, formats: Sequence[str]) -> list[Path]:
+def write_report(
+    runs: Sequence[Path], out: Path, formats: Sequence[str], page: Path | None = None
+) -> list[Path]:
     """Write what is asked for into ``out``; returns the files written.
 
-    ``runs``: result files, run directories, or trees of them.
+    ``runs``: result files, run directories, or trees of them; ``page``: a Markdown page whose
+    marked block becomes the brief board.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise ValueError(f"unknown format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
@@ -45,6 +48,8 @@ def write_report(runs: Sequence[Path], out: Path, formats: Sequence[str]) -> lis
         written.append(tables.write_csv(results, out / "leaderboard.csv"))
     if "md" in formats:
         written.append(tables.write_markdown(results, out / "LEADERBOARD.md"))
+    if page is not None:
+        written.append(tables.embed(results, page))
     if "png" in formats:
         written += _write_figures(results, runs, out)
     return written

@@ -228,8 +228,10 @@ class TaskCard(Base):
         """The fields that must agree before two rows are ranked together."""
         fields = self.model_dump(mode="json")
         fields["geometry"] = "{frames}x{height}x{width}@{fps:g}".format(**fields["geometry"])
-        return {name: value if isinstance(value, str) else canonical_json(value)
-                for name, value in fields.items()}
+        return {
+            name: value if isinstance(value, str) else canonical_json(value)
+            for name, value in fields.items()
+        }
 
 
 class Provenance(Base):

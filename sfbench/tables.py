@@ -75,6 +75,27 @@ def markdown(found: Sequence[Group]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+BLOCK = ("<!-- board -->", "<!-- /board -->")
+
+
+def embed(results: Iterable[Result], page: Path) -> Path:
+    """Put the brief boards between the two markers of a Markdown page, e.g. a README."""
+    text = page.read_text(encoding="utf-8")
+    head, start, rest = text.partition(BLOCK[0])
+    _, end, tail = rest.partition(BLOCK[1])
+    if not (start and end):
+        raise Unmarked(
+            f"{page} has no place for the board; add the lines '{BLOCK[0]}' and '{BLOCK[1]}'."
+        )
+    body = "\n".join(line for group in groups(results) for line in _brief(group))
+    page.write_text(f"{head}{start}\n{body}\n{end}{tail}", encoding="utf-8")
+    return page
+
+
+class Unmarked(ValueError):
+    """A page without the markers; the text is one sentence."""
+
+
 def caution(task: TaskCard) -> str:
     """What must be said of a tier that is too small to rank models; else empty."""
     if task.tier != "smoke":
@@ -153,6 +174,23 @@ def _section(group: Group) -> list[str]:
         provenance_line(group) + ".",
         "",
     ]
+
+
+def _brief(group: Group) -> list[str]:
+    """One narrow table of a board and its leader's verdicts."""
+    columns = [c for part in group.parts.values() for c in part if c.brief]
+    head = ["", "model", "steps", *(f"{c.title} {ARROWS[c.better]}".strip() for c in columns)]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row in group.rows:
+        known = [row.rank, row.label, _count(row.result.model.steps)]
+        lines.append(_line([*known, *cells(row, columns)]))
+    lines += [
+        "",
+        f"{title(group)}. Value [95 % interval over prompts]; ^ higher, v lower is better.",
+    ]
+    if notes := [f"{row.label}: {row.note}" for row in group.rows if row.note]:
+        lines += ["Not ranked: " + "; ".join(notes) + "."]
+    return [*lines, "", *(f"- {sentence}" for sentence in verdicts(group, leader_only=True))]
 
 
 def _part(group: Group, columns: Sequence[Column], *, facts: bool) -> list[str]:

@@ -47,7 +47,7 @@ FROZEN = {
     "run": "--all-clips --batch --dataset --dry-run --limit --model --out --retry-errors --seeds "
     "--size --task --threads --tier",
     "train-reference": "--method --out --preset --resume --set --threads",
-    "report": "--format --out runs",
+    "report": "--embed --format --out runs",
     "list": "--json what",
 }
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sfbench import report, video
 from sfbench.schema import ClipRef, Geometry, Prompt, Record, Request, Result
+from sfbench.tables import Unmarked
 
 from simulators import result, spread
 
@@ -122,3 +123,23 @@ def test_the_terminal_table() -> None:
 
 def test_an_empty_board_prints_nothing() -> None:
     assert printed([]) == ""
+
+
+def test_a_page_carries_the_brief_board(runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- board -->\nstale\n<!-- /board -->\nafter\n")
+    for _ in range(2):  # again changes nothing
+        assert page in report.write_report([runs], tmp_path / "out", [], page)
+    text = page.read_text()
+    assert text.startswith("before\n<!-- board -->\n|") and text.endswith(
+        "<!-- /board -->\nafter\n"
+    )
+    assert "stale" not in text and "95 % interval" in text
+
+
+def test_a_page_without_a_place_is_left_alone(runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("nothing here\n")
+    with pytest.raises(Unmarked, match="<!-- board -->"):
+        report.write_report([runs], tmp_path / "out", [], page)
+    assert page.read_text() == "nothing here\n"

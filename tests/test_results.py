@@ -1,0 +1,102 @@
+"""The committed board is what the tool makes, the committed records what the weights make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from sfbench import report
+from sfbench.arms import Played, play
+from sfbench.models import resolve
+from sfbench.reference.catalogue import SHIPPED, presets, shipped
+from sfbench.reference.checkpoint import load_weights
+from sfbench.reference.config import load_preset, recipe_hash
+from sfbench.schema import Record, Result
+from sfbench.tasks.long_horizon import LongHorizon
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+RUNS = sorted(path.parent for path in (RESULTS / "runs").glob("*/result.json"))
+WEIGHTS = sorted(SHIPPED.glob("*.safetensors"))
+
+# What float arithmetic of another machine may do to a graded violation. The requests regenerated
+# are those under true context, where no error feeds on itself.
+CLOSE = 0.02
+
+
+def records(run: Path) -> list[Record]:
+    lines = (run / "records.jsonl").read_text().splitlines()
+    return [Record.model_validate_json(line) for line in lines]
+
+
+def test_all_methods_are_on_the_board() -> None:
+    ran = {Result.model_validate_json((r / "result.json").read_text()).model.name for r in RUNS}
+    assert {name.partition(":")[2] for name in shipped()} <= ran
+    assert {"cheat:frozen", "cheat:loop", "cheat:noise", "oracle:truth", "truth:codec"} <= ran
+
+
+def test_committed_tables_are_what_the_tool_makes(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text((ROOT / "README.md").read_text())
+    report.write_report([RESULTS / "runs"], tmp_path, ["csv", "md"], page)
+    for name in ("leaderboard.csv", "LEADERBOARD.md"):
+        assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), (
+            f"run `make board`: {name}"
+        )
+    assert page.read_text() == (ROOT / "README.md").read_text(), "run `make board`: README.md"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_result_follows_from_its_records(run: Path) -> None:
+    committed = Result.model_validate_json((run / "result.json").read_text())
+    assert (
+        hashlib.sha256((run / "records.jsonl").read_bytes()).hexdigest() == committed.records_sha256
+    )
+    task = LongHorizon(committed.task.dataset, committed.task.tier)
+    assert task.card == committed.task
+    again = task.conclude(committed.model, records(run))
+    assert again.estimates == committed.estimates and again.per_prompt == committed.per_prompt
+    assert committed.validity.ok, committed.validity.reasons
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_two_requests_of_each_model_come_out_again(name: str) -> None:
+    model = resolve(name)
+    run = next(
+        r
+        for r in RUNS
+        if json.loads((r / "result.json").read_text())["model"]["name"] == model.card.name
+    )
+    committed = Result.model_validate_json((run / "result.json").read_text())
+    assert model.card == committed.model
+    task = LongHorizon(committed.task.dataset, committed.task.tier)
+    arm = "true" if model.card.accepts_context else "free"
+    chosen = [r for r in records(run) if r.request.arm == arm][:2]
+    answers = play(model, [r.request for r in chosen], task.truth)
+    for record, answer in zip(chosen, answers, strict=True):
+        assert isinstance(answer, Played) and record.scores is not None
+        scores = task.score(record.request, answer.frames)
+        assert scores.series.keys() == record.scores.series.keys()
+        for kind, values in record.scores.series.items():
+            assert scores.series[kind] == pytest.approx(values, abs=CLOSE), kind
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_shipped_weights_are_small_and_documented(path: Path) -> None:
+    _, card = load_weights(path)  # checks the hash
+    preset, _, method = path.stem.partition("-")
+    assert path.stat().st_size <= 6 * 2**20
+    assert card["recipe"] == recipe_hash(load_preset(preset), method), (
+        "retrain, or restore the recipe"
+    )
+    for ancestor, sha256 in card["ancestors"].items():
+        assert load_weights(SHIPPED / f"{preset}-{ancestor}.safetensors")[1]["sha256"] == sha256
+    assert {"machine", "wall_s", "seed", "steps", "selection", "expect"} <= card.keys()
+
+
+def test_the_folder_of_weights_stays_small() -> None:
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 32 * 2**20
+    assert {p.stem for p in WEIGHTS} <= {f"tiny-{m}" for m in presets()["tiny"]}

@@ -91,6 +91,11 @@ def untimed(out: Path) -> list[dict[str, object]]:
     return [record.model_dump(exclude={"timing"}) for record in records]
 
 
+def _listen_to_ctrl_c() -> None:
+    """A background job ignores SIGINT and its children inherit that; a terminal's do not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_one_sentence_and_the_same_command_goes_on(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -98,7 +103,12 @@ def test_ctrl_c_says_one_sentence_and_the_same_command_goes_on(
     command = [sys.executable, "-m", "sfbench", *arguments]
     records = tmp_path / "out" / "static" / "records.jsonl"
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment | {"SLOW": "0.1"}, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment | {"SLOW": "0.1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_listen_to_ctrl_c,
     ) as child:
         while count(records) < 2:
             assert child.poll() is None

@@ -47,7 +47,8 @@ board: $(STAMP)
 	$(BIN)/sfbench report results/runs --out results --embed README.md
 
 bench: $(STAMP)
-	$(BIN)/python -m sfbench.reference.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.reference.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.tasks.bench
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu

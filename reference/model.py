@@ -71,7 +71,7 @@ class DiT(nn.Module):
         text = self.text_embedding(text)
         rotary = cache.positions(positions) if cache else positions
         tables = self.rope.tables(rotary, x)
-        token_mask = None if mask is None else _per_token(mask, self.tokens)
+        token_mask = None if mask is None else _per_token(mask.to(x.device), self.tokens)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for layer, block in enumerate(self.blocks):

@@ -110,7 +110,7 @@ def _prefill(denoise: Denoise, cache: KVCache, context: Tensor, start: int) -> N
         for i in range(0, length, n):
             _remember(denoise, cache, context[:, i : i + n], index[i : i + n])
         return
-    mask = block_causal(length, n, cache.window).to(context.device)
+    mask = block_causal(length, n, cache.window)
     sigma = context.new_zeros(context.shape[:2])
     # The cache is empty, so the frames see one another through the mask alone.
     denoise(context, sigma, positions=index, mask=mask, cache=cache, write=True)

@@ -59,6 +59,17 @@ def test_in_single_precision_they_agree_to_1e_5() -> None:
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_computes_what_the_cpu_does() -> None:
+    net = network(window=8)
+    x, sigma, text = inputs(net)
+    mask = block_causal(12, 2, 8)
+    here = net(x, sigma, text, mask=mask)
+    there = net.cuda()(x.cuda(), sigma.cuda(), text.cuda(), mask=mask)
+    torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-9)
+
+
 def test_the_future_never_reaches_the_past() -> None:
     net = network(window=8)
     x, sigma, text = inputs(net)

@@ -8,6 +8,7 @@ are kept). Where several boards are reported together each name carries the boar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -83,11 +84,13 @@ def _table(group: Group) -> Table:
     columns = [c for part in group.parts.values() for c in part if c.brief]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    table.add_column("model", overflow="fold")
+    table.add_column("model", no_wrap=True)
     table.add_column("steps", justify="right")
     for column in columns:
         arrow = tables.ARROWS[column.better]
-        table.add_column(f"{column.title} {arrow}".strip(), justify="right")
+        title = f"{column.title} {arrow}".strip().replace(", ", " ")
+        widest = max(map(len, title.split()))  # a heading breaks between words only
+        table.add_column(title, justify="right", min_width=max(widest, 6))
     for row in group.rows:
         steps = "-" if row.result.model.steps is None else str(row.result.model.steps)
         texts = [row.rank, row.label, steps, *(_cell(row, column) for column in columns)]
@@ -97,7 +100,8 @@ def _table(group: Group) -> Table:
 
 
 def _cell(row: Row, column: Column) -> str:
-    """The value, and its interval on the next line: narrow enough for a terminal."""
+    """The value in two digits, and its interval on the next line: narrow enough for a terminal."""
+    column = replace(column, style=column.style.replace(".3f", ".2f"))
     text = tables.format_estimate(row.result.estimates.get(column.key), column)
     return text.replace(" [", "\n[")
 

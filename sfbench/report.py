@@ -21,6 +21,7 @@ from .leaderboard import Group, Row
 from .schema import Result
 
 FORMATS = ("csv", "md", "png")
+NARROW = 110  # characters of a terminal under which columns are squeezed
 FIGURES: dict[str, Callable[[Group, Path], Path | None]] = {
     "drift": figures.drift,
     "exposure": figures.exposure,
@@ -75,12 +76,12 @@ def print_board(results: Sequence[Result], console: Console) -> None:
     """Print one table a comparable group, with the leader's verdicts in words."""
     for group in leaderboard.groups(results):
         console.print(Text(f"sfbench {__version__} · {tables.title(group)}", "bold"))
-        console.print(_table(group))
+        console.print(_table(group, narrow=console.width < NARROW))
         for line in _below(group):
             console.print(Text(line), soft_wrap=True)
 
 
-def _table(group: Group) -> Table:
+def _table(group: Group, *, narrow: bool) -> Table:
     columns = [c for part in group.parts.values() for c in part if c.brief]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
@@ -89,8 +90,8 @@ def _table(group: Group) -> Table:
     for column in columns:
         arrow = tables.ARROWS[column.better]
         title = f"{column.title} {arrow}".strip().replace(", ", " ")
-        widest = max(map(len, title.split()))  # a heading breaks between words only
-        table.add_column(title, justify="right", min_width=max(widest, 6))
+        narrowest = max(6, *map(len, title.split()))  # a heading breaks between words only
+        table.add_column(title, justify="right", width=narrowest if narrow else None)
     for row in group.rows:
         steps = "-" if row.result.model.steps is None else str(row.result.model.steps)
         texts = [row.rank, row.label, steps, *(_cell(row, column) for column in columns)]

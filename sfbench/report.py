@@ -90,7 +90,7 @@ def _table(group: Group, *, narrow: bool) -> Table:
     for column in columns:
         arrow = tables.ARROWS[column.better]
         title = f"{column.title} {arrow}".strip().replace(", ", " ")
-        narrowest = max(6, *map(len, title.split()))  # a heading breaks between words only
+        narrowest = max(7, *map(len, title.split()))  # a heading breaks between words only
         table.add_column(title, justify="right", width=narrowest if narrow else None)
     for row in group.rows:
         steps = "-" if row.result.model.steps is None else str(row.result.model.steps)

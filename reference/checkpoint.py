@@ -66,6 +66,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     # A metadata line, because the safetensors header is otherwise ordered by chance.
     save_file({k: v.half().contiguous() for k, v in sorted(tensors.items())}, part)
+    part.chmod(0o644)  # safetensors makes files for their owner alone
     card = {**card, "sha256": sha256(part)}
     os.replace(part, path)
     card_part = part.with_suffix(".json.part")

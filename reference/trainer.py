@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +246,10 @@ def _card(preset: Preset, method: str, run: Run, library: Library) -> dict[str, 
     hours = run.seconds * threads / 3600
     ancestors = needs(preset, method)
     cards = {name: library.card(name) for name in library.lineage(ancestors)}
+    own = replace(preset, methods={method: preset.method(method)})
     return {
         "name": method,
-        "preset": to_dict(preset),
+        "preset": to_dict(own),
         "recipe": recipe_hash(preset, method),
         "steps": run.step,
         "updates": run.updates,

@@ -24,6 +24,10 @@ class Incomparable(ValueError):
     """Rows that must not be compared; the text names the fields that differ."""
 
 
+class Unreadable(ValueError):
+    """A file that is no result, or one of a newer version; the text is one sentence."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a board."""
@@ -284,16 +288,21 @@ def _files(path: Path) -> list[Path]:
     """Result files at or below a path."""
     if path.is_file():
         return [path]
-    if (path / "result.json").is_file():
-        return [path / "result.json"]
-    return [*path.rglob("result.json"), *path.rglob("*@*/*.json")]
+    collected = path.rglob("*@*/*.json")  # <task>@<version>/<run id>.json, or a model's steps
+    files = {*path.rglob("result.json"), *(p for p in collected if p.name != "manifest.json")}
+    return sorted(files)
 
 
 def _read(path: Path) -> Result:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if (version := content.get("schema_version", 0)) > SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} has schema version {version}, newer than this sfbench reads "
-            f"({SCHEMA_VERSION}); upgrade sfbench."
-        )
-    return Result.model_validate(content)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("schema_version", 0)
+        if version <= SCHEMA_VERSION:
+            return Result.model_validate(content)
+    except (ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise Unreadable(f"{path} is not a result of sfbench ({reason}).") from None
+    raise Unreadable(
+        f"{path} has schema version {version}, newer than this sfbench reads "
+        f"({SCHEMA_VERSION}); upgrade sfbench."
+    )

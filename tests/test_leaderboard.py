@@ -211,3 +211,21 @@ def estimate(value: float | None, low: float | None, high: float | None) -> Esti
 def test_cells(found: Estimate | None, text: str) -> None:
     column = leaderboard.BOARDS["long-horizon"].columns[0]
     assert tables.format_estimate(found, column) == text
+
+
+def test_only_finished_runs_are_read(tmp_path: Path, board: list[Result]) -> None:
+    """A name with an @ is no version, and a run that has no result yet is no result."""
+    for name in ("model@4", "unfinished@4"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text('{"sfbench": "0.1.0"}')
+    (tmp_path / "model@4" / "result.json").write_text(board[0].model_dump_json())
+    assert [r.model.name for r in leaderboard.load([tmp_path])] == ["best"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not json"])
+def test_a_file_that_is_no_result_is_one_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(content)
+    with pytest.raises(leaderboard.Unreadable, match="is not a result of sfbench") as error:
+        leaderboard.load([tmp_path])
+    assert "\n" not in str(error.value)

@@ -8,6 +8,7 @@ B batch, F frames, C H W of a latent frame.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -53,7 +54,7 @@ def dmd_loss(x: Tensor, gradient: Tensor) -> Tensor:
     return 0.5 * nnf.mse_loss(x, (x - gradient).detach())
 
 
-class Distillation:
+class Distillation(ABC):
     """The shared algorithm: critic updates, every ``critic_ratio`` of them a generator update."""
 
     def __init__(self, draw: Draw, generator: DiT, critic: DiT, teacher: DiT) -> None:
@@ -98,9 +99,9 @@ class Distillation:
         )
         return dmd_loss(x, gradient), {"dmd_gradient": float(gradient.abs().mean())}
 
+    @abstractmethod
     def fakes(self, true: Tensor, text: Tensor, step: int, purpose: int) -> Tensor:
         """The generator's clip ``[B, F, C, H, W]``, with gradient where gradient is on."""
-        raise NotImplementedError
 
     def _score_levels(self, step: int, purpose: int) -> Tensor:
         """One level a clip, ``[B, F]``: shifted, then clamped."""

@@ -5,6 +5,7 @@ The three differ in who sees what at which noise level, and in nothing else. B b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ from .objectives import Draw, Metrics, flow_loss
 from .schedule import add_noise, warp
 
 
-class Flow:
+class Flow(ABC):
     """What the three share: one player, and noise levels a chunk or a clip."""
 
     def __init__(self, draw: Draw, generator: DiT) -> None:
@@ -30,9 +31,9 @@ class Flow:
         """The generator, always."""
         return ("generator",)
 
+    @abstractmethod
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
         """Flow matching; who sees what is the subclass's."""
-        raise NotImplementedError
 
     def levels(self, step: int) -> Tensor:
         """One level a chunk, ``[B, F]``, shifted towards noise."""

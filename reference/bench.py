@@ -111,9 +111,11 @@ class Bench:
 
         schedule = Schedule.of(p.methods["self-forcing-dmd"].sampler)
 
+        def noise(frames: Sequence[int], step: int) -> Tensor:
+            return self._noise(frames, step).expand(batch, -1, -1, -1, -1)
+
         def self_forcing(exit_step: int) -> None:
             exits = [exit_step] * (frames // n)
-            noise = lambda f, s: self._noise(f, s).expand(batch, -1, -1, -1, -1)  # noqa: E731
             chunks = rollout(self.net, text, noise, schedule, frames=frames, exits=exits)
             fake = torch.cat(list(chunks), 1)
             with torch.no_grad():  # the two scores

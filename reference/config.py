@@ -215,6 +215,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             if key not in hints:
                 raise ConfigError(_unknown(f"key in {where}", str(key), hints))
         built = {key: _build(hints[key], v, f"{where}.{key}") for key, v in value.items()}
+        # mypy does not see that a dataclass type can be called.
         return kind(**built)  # type: ignore[operator]
     origin = get_origin(kind)
     if origin is dict:

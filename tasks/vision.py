@@ -40,7 +40,7 @@ LARGEST = 0.5
 # colour; so often are the two found in turn. The mean over body and rim starts it a tenth off.
 REFINEMENTS = 2
 # Soft IoU under which no shape is recognised. A disc and a triangle of equal area share .7; a 33 dB
-# codec leaves true bodies at .84 or more, strong pixel noise at .65.
+# codec leaves true bodies at .84 or more, but at .7 strong pixel noise would already hide shapes.
 RECOGNISED = 0.6
 
 # --- names of colours -----------------------------------------------------------------------------

@@ -5,8 +5,8 @@ training steps, when objects are smeared, doubled or missing. A label is null wh
 sure. `shape` was given only where one was plain.
 
 The oracle then learned from these frames: it had called 9 of 11 frames with several objects one,
-and its counting was mended on them. So `objects` is a guard against falling back, not a held-out score,
-and the bounds below stand just under what was found (51/51, 35/38, 42/45, 8/14).
+and its counting was mended on them. So `objects` is a guard against falling back, not a held-out
+score, and the bounds below stand just under what was found (51/51, 35/38, 42/45, 8/14).
 """
 
 import json

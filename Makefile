@@ -44,7 +44,8 @@ reference: $(STAMP)
 
 board: $(STAMP)
 	$(BIN)/sfbench run --task long-horizon --tier full --out results/runs
-	$(BIN)/sfbench report results/runs --out results --embed README.md
+	$(BIN)/sfbench report results/runs --out results --embed README.md \
+		--headline oracle:truth,teacher-forcing,self-forcing-dmd
 
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.reference.bench

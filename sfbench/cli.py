@@ -195,7 +195,7 @@ def train_reference(
     epilog="""\b
 Examples:
   sfbench report
-  sfbench report results/runs --out results
+  sfbench report results/runs --out results --headline oracle:truth,teacher-forcing
   sfbench report runs/long-horizon-smoke --format md"""
 )
 def report(
@@ -213,6 +213,14 @@ def report(
         Path | None,
         typer.Option(help="Markdown page whose <!-- board --> block is replaced by the table."),
     ] = None,
+    headline: Annotated[
+        str,
+        typer.Option(
+            metavar="ROWS",
+            help="Rows, with commas between, whose frames and drift make headline.png.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Rank finished runs; write the leaderboard and its pictures."""
     from .report import FORMATS, write_report
@@ -222,7 +230,8 @@ def report(
         if name not in FORMATS:
             raise typer.BadParameter(registry.unknown("format", name, FORMATS))
     sources = runs or [Path("runs")]
-    for path in write_report(sources, out or sources[0], chosen, embed):
+    rows = [name.strip() for name in headline.split(",") if name.strip()]
+    for path in write_report(sources, out or sources[0], chosen, embed, rows):
         print(path)
 
 

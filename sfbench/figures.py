@@ -37,15 +37,18 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "savefig.dpi": 160,
 }
+DRIFT_TITLE = "Drift: violation of the world's law in free generation"
+VIOLATION = "violation (0 lawful, 1 worst)"
 STRIP_PROMPTS = 2
 STRIP_FRAMES = 9
 GUTTER = 2  # pixels between the frames of a strip
 
+Sources = Sequence[tuple[Path, Result]]  # finished results and the folders they lie in
+
 
 def drift(group: Group, path: Path) -> Path | None:
     """Violation over the horizon of free clips, one line a model."""
-    title = "Drift: violation of the world's law in free generation"
-    return _lines(group, "drift", title, "violation (0 lawful, 1 worst)", path)
+    return _lines(group, "drift", DRIFT_TITLE, VIOLATION, path)
 
 
 def survival(group: Group, path: Path) -> Path | None:
@@ -80,26 +83,56 @@ def exposure(group: Group, path: Path) -> Path | None:
             axes.set_visible(False)
         grid.flat[0].legend(frameon=False, fontsize=8.5, loc="upper left")
         figure.supxlabel("frames after the true prefix", fontsize=9.5)
-        figure.supylabel("violation (0 lawful, 1 worst)", fontsize=9.5)
+        figure.supylabel(VIOLATION, fontsize=9.5)
     return path
 
 
-def strips(group: Group, sources: Sequence[tuple[Path, Result]], path: Path) -> Path | None:
+def strips(group: Group, sources: Sources, path: Path) -> Path | None:
     """Frames over the horizon of the same prompts, one row a model, where clips were kept."""
     rows = sorted(group.rows, key=lambda row: row.result.model.kind != "reference-row")
+    sheets = _sheets(rows, sources)
+    if not sheets:
+        return None
+    inches = (STRIP_FRAMES + 1.8, sum(len(clips) + 0.7 for clips in sheets.values()))
+    with _figure(path, inches) as figure:
+        _draw_strips(figure.subplots(len(sheets), 1, squeeze=False)[:, 0], sheets)
+    return path
+
+
+def headline(group: Group, labels: Sequence[str], sources: Sources, path: Path) -> Path | None:
+    """The picture that opens a page: chosen rows' frames, and their drift below."""
+    rows = [row for label in labels for row in group.rows if row.label == label]
+    sheets = _sheets(rows, sources)
+    if not sheets or not any("drift" in row.result.curves for row in rows):
+        return None
+    heights = [*(len(clips) for clips in sheets.values()), 3.4]
+    with _figure(path, (STRIP_FRAMES + 1.8, sum(heights) + 0.7 * len(heights))) as figure:
+        *above, below = figure.subplots(
+            len(heights), 1, gridspec_kw={"height_ratios": heights}, squeeze=False
+        )[:, 0]
+        _draw_strips(above, sheets)
+        _draw_lines(below, rows, "drift")
+        below.set_title(DRIFT_TITLE)
+        curve = next(r.result.curves["drift"] for r in rows if "drift" in r.result.curves)
+        below.set_xlabel(_frames_label(group, curve))
+        below.set_ylabel(VIOLATION)
+    return path
+
+
+def _sheets(rows: Sequence[Row], sources: Sources) -> dict[str, dict[str, Frames]]:
+    """Clips by prompt, and of each prompt by row."""
     clips = {row.label: found for row in rows if (found := _clips(row, sources))}
     prompts = sorted({prompt for found in clips.values() for prompt in found})[:STRIP_PROMPTS]
-    if not prompts:
-        return None
-    with _figure(path, (STRIP_FRAMES + 1.8, (len(clips) + 0.7) * len(prompts))) as figure:
-        for axes, prompt in zip(
-            figure.subplots(len(prompts), 1, squeeze=False)[:, 0], prompts, strict=True
-        ):
-            _strip(
-                axes, {label: found[prompt] for label, found in clips.items() if prompt in found}
-            )
-            axes.set_title(prompt)
-    return path
+    return {
+        prompt: {label: found[prompt] for label, found in clips.items() if prompt in found}
+        for prompt in prompts
+    }
+
+
+def _draw_strips(places: Sequence[Axes], sheets: dict[str, dict[str, Frames]]) -> None:
+    for axes, (prompt, clips) in zip(places, sheets.items(), strict=True):
+        _strip(axes, clips)
+        axes.set_title(prompt)
 
 
 def _strip(axes: Axes, clips: dict[str, Frames]) -> None:
@@ -134,21 +167,28 @@ def _lines(
         return None
     with _figure(path, (7.6, 4.1)) as figure:
         axes = figure.subplots()
-        ends = []
-        for row, (colour, line) in zip(rows, _looks(rows), strict=True):
-            curve = row.result.curves[name]
-            band = 0.12 if row.result.model.kind == "model" else 0.0
-            end = _draw(axes, curve, colour, line, row.label, step=step, band=band)
-            ends.append((end, row.label, colour))
         axes.set_title(title)
-        axes.set_xlabel(
-            f"{rows[0].result.curves[name].x_label} ({group.task.geometry.fps:g} frames a second)"
-        )
+        axes.set_xlabel(_frames_label(group, rows[0].result.curves[name]))
         axes.set_ylabel(label)
-        axes.set_ylim(0, 1.02 if step else None)
-        axes.set_xlim(0, None)
-        _label_ends(axes, ends)
+        _draw_lines(axes, rows, name, step=step)
     return path
+
+
+def _draw_lines(axes: Axes, rows: Sequence[Row], name: str, *, step: bool = False) -> None:
+    ends = []
+    drawn = [row for row in rows if name in row.result.curves]
+    for row, (colour, line) in zip(drawn, _looks(drawn), strict=True):
+        band = 0.12 if row.result.model.kind == "model" else 0.0
+        curve = row.result.curves[name]
+        end = _draw(axes, curve, colour, line, row.label, step=step, band=band)
+        ends.append((end, row.label, colour))
+    axes.set_ylim(0, 1.02 if step else None)
+    axes.set_xlim(0, None)
+    _label_ends(axes, ends)
+
+
+def _frames_label(group: Group, curve: Curve) -> str:
+    return f"{curve.x_label} ({group.task.geometry.fps:g} frames a second)"
 
 
 def _looks(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
@@ -234,7 +274,7 @@ def _figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
         figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
 
 
-def _clips(row: Row, sources: Sequence[tuple[Path, Result]]) -> dict[str, Frames]:
+def _clips(row: Row, sources: Sources) -> dict[str, Frames]:
     """Free clips of a row's first prompts, by the prompt's text; empty where none was kept."""
     root = next((root for root, result in sources if result == row.result), None)
     found: dict[str, Frames] = {}

@@ -2,7 +2,8 @@
 
 Figures: ``drift.png`` (violation over the horizon), ``exposure.png`` (true against own context, one
 panel a model), ``survival.png`` (clips alive), ``strips.png`` (frames over the horizon, where clips
-are kept). Where several boards are reported together each name carries the board's tier and key.
+are kept), and ``headline.png`` (frames and drift of the rows that the caller names). Where several
+boards are reported together each name carries the board's tier and key.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.text import Text
 from . import __version__, figures, leaderboard, tables
 from .boards import Column
 from .leaderboard import Group, Row
+from .registry import unknown
 from .schema import Result
 
 FORMATS = ("csv", "md", "png")
@@ -29,13 +31,21 @@ FIGURES: dict[str, Callable[[Group, Path], Path | None]] = {
 }
 
 
+class UnknownRow(ValueError):
+    """A row that no board has; the text names the nearest."""
+
+
 def write_report(
-    runs: Sequence[Path], out: Path, formats: Sequence[str], page: Path | None = None
+    runs: Sequence[Path],
+    out: Path,
+    formats: Sequence[str],
+    page: Path | None = None,
+    headline: Sequence[str] = (),
 ) -> list[Path]:
     """Write what is asked for into ``out``; returns the files written.
 
     ``runs``: result files, run directories, or trees of them; ``page``: a Markdown page whose
-    marked block becomes the brief board.
+    marked block becomes the brief board; ``headline``: the rows of ``headline.png``.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise ValueError(f"unknown format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
@@ -53,12 +63,15 @@ def write_report(
     if page is not None:
         written.append(tables.embed(results, page))
     if "png" in formats:
-        written += _write_figures(results, runs, out)
+        written += _write_figures(results, runs, out, headline)
     return written
 
 
-def _write_figures(results: Sequence[Result], runs: Sequence[Path], out: Path) -> list[Path]:
+def _write_figures(
+    results: Sequence[Result], runs: Sequence[Path], out: Path, headline: Sequence[str]
+) -> list[Path]:
     groups = leaderboard.groups(results)
+    _ensure_rows(groups, headline)
     sources = leaderboard.sources(runs)
     written: list[Path | None] = []
     for group in groups:
@@ -66,7 +79,17 @@ def _write_figures(results: Sequence[Result], runs: Sequence[Path], out: Path) -
         suffix = "" if len(groups) == 1 else f"-{group.task.tier}-{key}"
         written += [draw(group, out / f"{name}{suffix}.png") for name, draw in FIGURES.items()]
         written.append(figures.strips(group, sources, out / f"strips{suffix}.png"))
+        if headline:
+            path = out / f"headline{suffix}.png"
+            written.append(figures.headline(group, headline, sources, path))
     return [path for path in written if path is not None]
+
+
+def _ensure_rows(groups: Sequence[Group], names: Sequence[str]) -> None:
+    known = {row.label for group in groups for row in group.rows}
+    for name in names:
+        if name not in known:
+            raise UnknownRow(unknown("row", name, sorted(known)))
 
 
 # --- the terminal ---------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ FROZEN = {
     "run": "--all-clips --batch --dataset --dry-run --limit --model --out --retry-errors --seeds "
     "--size --task --threads --tier",
     "train-reference": "--method --out --preset --resume --set --threads",
-    "report": "--embed --format --out runs",
+    "report": "--embed --format --headline --out runs",
     "list": "--json what",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from sfbench import report, video
@@ -143,3 +144,17 @@ def test_a_page_without_a_place_is_left_alone(runs: Path, tmp_path: Path) -> Non
     with pytest.raises(Unmarked, match="<!-- board -->"):
         report.write_report([runs], tmp_path / "out", [], page)
     assert page.read_text() == "nothing here\n"
+
+
+def test_the_headline_shows_the_rows_that_were_named(runs: Path, tmp_path: Path) -> None:
+    rows = ["model-a", "model-b"]
+    written = report.write_report([runs], tmp_path / "both", ["png"], headline=rows)
+    assert "headline.png" in [path.name for path in written]
+    report.write_report([runs], tmp_path / "one", ["png"], headline=rows[:1])
+    pictures = [Image.open(tmp_path / name / "headline.png") for name in ("both", "one")]
+    assert pictures[0].height > pictures[1].height  # a strip more
+
+
+def test_a_headline_row_that_is_not_there_is_named(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(report.UnknownRow, match=r"'modl-a'.*model-a"):
+        report.write_report([runs], tmp_path, ["png"], headline=["modl-a"])

@@ -2,11 +2,22 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from sfbench.reference.attention import block_causal, clean_and_noisy
 from sfbench.reference.model import DiT
 
 from reference_fixtures import inputs, network, preset
+
+
+def by_chunks(net: DiT, x: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+    """The same frames, chunk after chunk through the cache."""
+    cache, n = net.new_cache(capacity=12), net.config.frames_per_chunk
+    parts = []
+    for i in range(0, 12, n):
+        part, at = slice(i, i + n), range(i, i + n)
+        parts.append(net(x[:, part], sigma[:, part], text, positions=at, cache=cache, write=True))
+    return torch.cat(parts, dim=1)
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
@@ -29,13 +40,7 @@ def test_cached_chunks_equal_one_block_causal_pass(policy: dict, prediction: str
     n = config.frames_per_chunk
     mask = block_causal(12, n, config.window, config.sink)
     whole = net(x, sigma, text, mask=mask)
-    cache = net.new_cache(capacity=12)
-    for i in range(0, 12, n):
-        part = slice(i, i + n)
-        out = net(
-            x[:, part], sigma[:, part], text, positions=range(i, i + n), cache=cache, write=True
-        )
-        torch.testing.assert_close(out, whole[:, part], rtol=0, atol=1e-9)
+    torch.testing.assert_close(by_chunks(net, x, sigma, text), whole, rtol=0, atol=1e-9)
 
 
 def test_in_single_precision_they_agree_to_1e_5() -> None:
@@ -44,19 +49,7 @@ def test_in_single_precision_they_agree_to_1e_5() -> None:
     torch.nn.init.normal_(net.head.head.weight, std=0.05)
     x, sigma, text = (t.float() for t in inputs(net))
     whole = net(x, sigma, text, mask=block_causal(12, 2))
-    cache = net.new_cache(capacity=12)
-    parts = [
-        net(
-            x[:, i : i + 2],
-            sigma[:, i : i + 2],
-            text,
-            positions=[i, i + 1],
-            cache=cache,
-            write=True,
-        )
-        for i in range(0, 12, 2)
-    ]
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(by_chunks(net, x, sigma, text), whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
@@ -86,22 +79,8 @@ def test_a_window_of_the_whole_clip_is_the_full_cache() -> None:
     outs = []
     for window in (0, 12):
         net = network(window=window)
-        x, sigma, text = inputs(net)
-        cache = net.new_cache(capacity=12)
-        outs.append(
-            [
-                net(
-                    x[:, i : i + 2],
-                    sigma[:, i : i + 2],
-                    text,
-                    positions=[i, i + 1],
-                    cache=cache,
-                    write=True,
-                )
-                for i in range(0, 12, 2)
-            ]
-        )
-    assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
+        outs.append(by_chunks(net, *inputs(net)))
+    assert torch.equal(*outs)
 
 
 def test_serving_first_does_not_spoil_training() -> None:

@@ -43,7 +43,7 @@ reference: $(STAMP)
 	$(BIN)/sfbench train-reference --preset tiny --method all --resume --out runs/train/tiny
 
 board: $(STAMP)
-	$(BIN)/sfbench run --task long-horizon --tier full --out results/runs
+	$(BIN)/sfbench run --task long-horizon --tier full --out results/runs/long-horizon
 	$(BIN)/sfbench report results/runs --out results --embed README.md \
 		--headline oracle:truth,teacher-forcing,self-forcing-dmd
 

@@ -19,7 +19,7 @@ from sfbench.tasks.long_horizon import LongHorizon
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-RUNS = sorted(path.parent for path in (RESULTS / "runs").glob("*/result.json"))
+RUNS = sorted(path.parent for path in (RESULTS / "runs").glob("*/*/result.json"))
 WEIGHTS = sorted(SHIPPED.glob("*.safetensors"))
 
 # What float arithmetic of another machine may do to a graded violation. The requests regenerated

@@ -78,11 +78,11 @@ def _train_one(
         show.begin(run.step)
         while run.step < config.steps:
             started = time.perf_counter()
-            figures = run.advance(objective, config)
+            run.advance(objective, config)
             run.seconds += time.perf_counter() - started
-            show.step(run.step, figures, run.seconds / max(run.step, 1))
+            show.step(run.step, run.figures, run.seconds / max(run.step, 1))
             if run.step % LOG_EVERY == 0 or run.step == config.steps:
-                run.log(folder, figures)
+                run.log(folder)
             if run.step % CHECKPOINT_EVERY == 0 or run.step == config.steps:
                 run.save(folder)
     path = library.path(method)
@@ -101,6 +101,7 @@ class Run:
     recipe: str
     step: int = 0
     updates: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)  # the newest of each player
     seconds: float = 0.0
     saved: str = "none"
 
@@ -145,9 +146,8 @@ class Run:
         note(f"resumed at step {run.step}")
         return run
 
-    def advance(self, objective: Objective, config: MethodConfig) -> dict[str, float]:
+    def advance(self, objective: Objective, config: MethodConfig) -> None:
         """One step: each player whose turn it is descends its loss."""
-        figures: dict[str, float] = {}
         for player in objective.turns(self.step):
             loss, metrics = objective.loss(player, self.step)
             torch.autograd.backward(loss)
@@ -162,9 +162,8 @@ class Run:
             if player == next(iter(self.players)):
                 self._update_ema(config, self.updates[player])
             named = {"loss": float(loss.detach()), "grad_norm": float(norm), **metrics}
-            figures |= {f"{player}_{name}": value for name, value in named.items()}
+            self.figures |= {f"{player}_{name}": value for name, value in named.items()}
         self.step += 1
-        return figures
 
     def _ensure_finite(self, player: str, loss: Tensor, norm: Tensor) -> None:
         for what, value in (("loss", loss), ("gradient norm", norm)):
@@ -185,9 +184,9 @@ class Run:
         for average, current in zip(self.ema.buffers(), lead.buffers(), strict=True):
             average.copy_(current)
 
-    def log(self, folder: Path, figures: dict[str, float]) -> None:
+    def log(self, folder: Path) -> None:
         """Append a line to ``train.jsonl``."""
-        line = {"step": self.step, **figures, "seconds": round(self.seconds, 2)}
+        line = {"step": self.step, **self.figures, "seconds": round(self.seconds, 2)}
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "train.jsonl").open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
@@ -199,7 +198,12 @@ class Run:
             tensors |= ckpt.prefixed(name, net.state_dict().items())
             states = ckpt.optimiser_tensors(self.optimisers[name])
             tensors |= ckpt.prefixed(f"optimiser-{name}", states.items())
-        meta = {"recipe": self.recipe, "updates": self.updates, "seconds": self.seconds}
+        meta = {
+            "recipe": self.recipe,
+            "updates": self.updates,
+            "figures": self.figures,
+            "seconds": self.seconds,
+        }
         self.saved = ckpt.save_state(folder, self.step, tensors, meta).name
 
     def _restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -209,7 +213,8 @@ class Run:
             ckpt.load_optimiser(
                 self.optimisers[name], ckpt.unprefixed(f"optimiser-{name}", tensors)
             )
-        self.step, self.updates, self.seconds = meta["step"], meta["updates"], meta["seconds"]
+        self.step, self.updates = meta["step"], meta["updates"]
+        self.figures, self.seconds = meta["figures"], meta["seconds"]
         self.saved = f"step-{self.step:08d}"
 
 

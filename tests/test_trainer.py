@@ -51,6 +51,11 @@ def test_all_methods_train_in_order_and_ship(trained: Path) -> None:
     _, student = load_weights(trained / "weights" / "smoke-self-forcing-dmd.safetensors")
     assert set(student["ancestors"]) == {"codec", "teacher", "diffusion-forcing"}
     assert student["updates"] == {"generator": 1, "critic": 14}
+    lines = (trained / "self-forcing-dmd" / "train.jsonl").read_text().splitlines()
+    # The generator's turn was not the last step, and its figures are logged all the same.
+    assert {"generator_loss", "generator_dmd_gradient", "critic_loss"} <= json.loads(
+        lines[-1]
+    ).keys()
 
 
 def test_all_skips_what_is_trained(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,10 +114,17 @@ DRIFT = (
         "free generation from the prompt, first native horizon.",
     ),
     Column(
+        "violation_8x",
+        "violation at 8x",
+        "lower",
+        "free generation from the prompt, eighth native horizon.",
+        brief=True,
+    ),
+    Column(
         "drift",
         "drift at 8x",
         "lower",
-        "violation in the eighth native horizon of free generation minus in the first.",
+        "violation at 8x minus violation at 1x: what a clip loses as it goes on.",
         brief=True,
     ),
     Column(
@@ -176,6 +183,7 @@ LONG_HORIZON = Board(
     verdicts={
         "violation_own": ("less violation under its own context", "violation under own context"),
         "exposure_gap": ("less exposure bias", "exposure bias"),
+        "violation_8x": ("less violation after eight horizons", "violation after eight horizons"),
     },
 )
 

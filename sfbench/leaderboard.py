@@ -244,16 +244,30 @@ def _labels(members: Sequence[Result]) -> Callable[[Result], str]:
 
 
 def verdicts(group: Group, *, leader_only: bool = False) -> list[str]:
-    """Sentences on each pair of ranked models, also where no difference is shown."""
-    pairs = list(combinations(group.ranked, 2))
-    if leader_only:
-        pairs = [(a, b) for a, b in pairs if a is group.ranked[0]]
+    """Sentences on each pair of ranked models, also where no difference is shown.
+
+    ``leader_only``: for each estimate, only the pairs of the model that is best in it.
+    """
     return [
         sentence
         for estimate, (less, what) in group.board.verdicts.items()
-        for a, b in pairs
+        for a, b in _pairs(group.ranked, estimate, leader_only)
         if (sentence := verdict(a, b, estimate, less, what)) is not None
     ]
+
+
+def _pairs(rows: Sequence[Row], estimate: str, leader_only: bool) -> list[tuple[Row, Row]]:
+    values = {
+        row.label: row.result.estimates[estimate].value
+        for row in rows
+        if estimate in row.result.estimates
+    }
+    measured = [row for row in rows if values.get(row.label) is not None]
+    pairs = list(combinations(measured, 2))
+    if not leader_only or not pairs:
+        return pairs
+    best = min(measured, key=lambda row: values[row.label] or 0.0)
+    return [(best, row) for row in measured if row is not best]
 
 
 def verdict(first: Row, second: Row, estimate: str, less: str, what: str) -> str | None:

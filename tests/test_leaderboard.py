@@ -110,6 +110,19 @@ def test_a_worse_leader_in_the_gap_is_told_so() -> None:
     assert any(s.startswith("b has less exposure bias than a") for s in leaderboard.verdicts(group))
 
 
+def test_in_brief_each_estimate_is_told_from_its_own_best() -> None:
+    levels = {"a": (0.1, 0.3), "b": (0.3, 0.1), "c": (0.5, 0.5)}  # own, gap
+    rows = [result(k, spread(own, 1), gap=spread(gap, 2)) for k, (own, gap) in levels.items()]
+    (group,) = leaderboard.groups(rows)
+    told = [sentence.split(",")[0] for sentence in leaderboard.verdicts(group, leader_only=True)]
+    assert told == [
+        "a has less violation under its own context than b",
+        "a has less violation under its own context than c",
+        "b has less exposure bias than a",
+        "b has less exposure bias than c",
+    ]
+
+
 def test_the_latest_run_of_the_same_weights_counts(tmp_path: Path) -> None:
     for day, level in (("02", 0.2), ("01", 0.1)):
         folder = tmp_path / f"run-{day}"

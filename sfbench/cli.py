@@ -73,6 +73,7 @@ def _say(text: str, code: int) -> int:
     epilog="""\b
 Examples:
   sfbench run --task long-horizon --tier smoke
+  sfbench run --task latency --threads 1 --model reference:self-forcing-dmd
   sfbench run --model reference:self-forcing-dmd --model cheat:loop --out runs/mine
   sfbench run --model mymodule:MyModel --limit 4
   sfbench run --model videos:my_videos --dry-run"""

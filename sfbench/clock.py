@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Generic, TypeVar
 
+import numpy as np
+
 Chunk = TypeVar("Chunk")
+WORK, WORK_ROUNDS = 256, 20  # side of the matrix, products
 
 
 class Timed(Iterator[Chunk], Generic[Chunk]):
@@ -42,6 +46,21 @@ class Stopwatch:
     def seconds(self) -> float:
         """Time passed so far."""
         return perf_counter() - self._began
+
+
+def machine_seconds() -> float:
+    """How long a fixed piece of arithmetic takes now (about 10 ms; the median of five tries).
+
+    Timed beside a model it tells a slow model from a slow moment of the machine.
+    """
+    tries = []
+    matrix = np.eye(WORK, dtype=np.float32)
+    for _ in range(5):
+        began = perf_counter()
+        for _ in range(WORK_ROUNDS):
+            matrix = matrix @ matrix
+        tries.append(perf_counter() - began)
+    return statistics.median(tries)
 
 
 def utc_now() -> str:

@@ -48,13 +48,20 @@ Sources = Sequence[tuple[Path, Result]]  # finished results and the folders they
 
 def drift(group: Group, path: Path) -> Path | None:
     """Violation over the horizon of free clips, one line a model."""
-    return _lines(group, "drift", DRIFT_TITLE, VIOLATION, path)
+    return _lines(group, group.rows, "drift", DRIFT_TITLE, VIOLATION, path)
 
 
 def survival(group: Group, path: Path) -> Path | None:
     """Share of free clips that have not failed, one step line a model."""
     title = "Survival: free clips inside the failure band"
-    return _lines(group, "alive", title, "share of clips alive", path, step=True)
+    return _lines(group, group.rows, "alive", title, "share of clips alive", path, step=True)
+
+
+def pace(group: Group, path: Path) -> Path | None:
+    """Frames a second over the horizon of a stream, one line a model; no cheats, which are free."""
+    models = [row for row in group.rows if row.result.model.kind == "model"]
+    title = "Pace: frames a second as the stream goes on"
+    return _lines(group, models, "pace", title, "pixel frames a second", path)
 
 
 def exposure(group: Group, path: Path) -> Path | None:
@@ -159,10 +166,17 @@ def _strip(axes: Axes, clips: dict[str, Frames]) -> None:
 
 
 def _lines(
-    group: Group, name: str, title: str, label: str, path: Path, *, step: bool = False
+    group: Group,
+    rows: Sequence[Row],
+    name: str,
+    title: str,
+    label: str,
+    path: Path,
+    *,
+    step: bool = False,
 ) -> Path | None:
     """One curve of every row on one axes, labelled at its right end."""
-    rows = [row for row in group.rows if name in row.result.curves]
+    rows = [row for row in rows if name in row.result.curves]
     if not rows:
         return None
     with _figure(path, (7.6, 4.1)) as figure:

@@ -73,7 +73,11 @@ class Dataset(Protocol):
 
 
 class Task(Protocol):
-    """What to ask of a model, how to score a clip, and what to conclude."""
+    """What to ask of a model, how to score a clip, and what to conclude.
+
+    A task whose subject is time has ``warm_up``, the number of its first requests that only warm
+    the model up. Its requests are played one by one, and a resumed run plays those again first.
+    """
 
     @property
     def card(self) -> TaskCard:

@@ -63,6 +63,18 @@ def device() -> str:
     return "cpu"
 
 
+def conditions() -> dict[str, str]:
+    """What a timing depends on, beside the model: rows that differ in it are not compared."""
+    known = {"python": platform.python_version(), **_versions()}
+    software = ", ".join(f"{name} {known[name]}" for name in ("python", "torch") if name in known)
+    return {
+        "device": device(),
+        "machine": _machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "software": software,
+    }
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """The command as one would type it, without the machine's folders."""
     program = Path(arguments[0]).name if arguments else ""

@@ -14,6 +14,7 @@ from typing import Any
 BUILTINS: dict[str, dict[str, str]] = {
     "tasks": {
         "long-horizon": "sfbench.tasks.long_horizon:LongHorizon",
+        "latency": "sfbench.tasks.latency:Latency",
     },
     "datasets": {
         "shapes-1": "sfbench.tasks.shapes:Shapes",

@@ -1,9 +1,10 @@
 """What a reader sees of finished runs: the leaderboard's files, its table in the terminal, figures.
 
 Figures: ``drift.png`` (violation over the horizon), ``exposure.png`` (true against own context, one
-panel a model), ``survival.png`` (clips alive), ``strips.png`` (frames over the horizon, where clips
-are kept), and ``headline.png`` (frames and drift of the rows that the caller names). Where several
-boards are reported together each name carries the board's tier and key.
+panel a model), ``survival.png`` (clips alive), ``pace.png`` (frames a second), ``strips.png``
+(frames over the horizon, where clips are kept), and ``headline.png`` (frames and drift of the rows
+that the caller names). Where several boards are reported together each name carries the board's
+tier and key.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ FIGURES: dict[str, Callable[[Group, Path], Path | None]] = {
     "drift": figures.drift,
     "exposure": figures.exposure,
     "survival": figures.survival,
+    "pace": figures.pace,
 }
 
 

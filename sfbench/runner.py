@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from . import __version__
 from .arms import Played, batch_key, play
-from .clock import Stopwatch
+from .clock import Stopwatch, machine_seconds
 from .interfaces import BatchedModel, Conclusion, Frames, Task, VideoModel
 from .models import bind
 from .provenance import collect, device
@@ -31,6 +31,7 @@ from .schema import (
     Validity,
     digest,
 )
+from .startup import measure
 from .store import Store
 from .video import write_clip
 
@@ -53,11 +54,14 @@ def run(
     clips: Clips = "free",
     retry_errors: bool = False,
     progress: Progress | None = None,
+    name: str | None = None,
 ) -> Result:
     """Run what is not yet done of a task on a model, and conclude.
 
     ``limit``: only the first requests; such a result is never valid. ``clips``: which clips are
     kept as files, those generated freely or all. ``retry_errors``: run failed requests again.
+    ``name``: that the model can be had by in another process; without it, nothing is known of how
+    it starts.
     """
     watch, provenance = Stopwatch(), collect()
     bind(model, task.truth)
@@ -67,13 +71,27 @@ def run(
         report = progress or (lambda done, total: None)
         waiting = {r.key for r in chosen if not is_done(store.records.get(r.key), retry_errors)}
         report(len(chosen) - len(waiting), len(chosen))
-        for group in batches(chosen, batch if isinstance(model, BatchedModel) else 1):
+        for request in (r for r in chosen if r.fresh and r.key in waiting):
+            store.append(_started(task, request, name))
+            waiting.discard(request.key)
+            report(len(chosen) - len(waiting), len(chosen))
+        warm_up = getattr(task, "warm_up", 0)
+        here = [request for request in chosen if not request.fresh]
+        if warm_up and waiting and not waiting.issuperset(request.key for request in here):
+            for request in here[:warm_up]:  # a new process is cold again
+                play(model, [request], task.truth)
+        alone = warm_up or not isinstance(model, BatchedModel)
+        for group in batches(here, 1 if alone else batch):
             if waiting.isdisjoint(request.key for request in group):
                 continue
+            speed = machine_seconds() if warm_up else None
             for request, played in zip(group, play(model, group, task.truth), strict=True):
                 if request.key not in waiting:
                     continue
                 record = judge(task, request, played, store, clips)
+                if speed is not None and record.timing:
+                    timing = record.timing.model_copy(update={"machine_s": speed})
+                    record = record.model_copy(update={"timing": timing})
                 store.append(record)
                 waiting.discard(record.key)
                 report(len(chosen) - len(waiting), len(chosen))
@@ -133,6 +151,16 @@ def judge(
         scores=scores,
         failure=failure,
     )
+
+
+def _started(task: Task, request: Request, name: str | None) -> Record:
+    """How the model starts in a process of its own; an object without a name cannot."""
+    if name is None:
+        return Record(key=request.key, request=request)
+    found = measure(name, task.card.dataset, request)
+    if isinstance(found, Failure):
+        return Record(key=request.key, request=request, failure=found)
+    return Record(key=request.key, request=request, startup=found)
 
 
 def _keep(store: Store, request: Request, frames: Frames) -> ClipRef:

@@ -93,11 +93,17 @@ class Request(Base):
     context: Context | None = None
     """``None``: free generation from the prompt alone."""
     options: dict[str, Scalar] = {}
+    """For the model; ``process: fresh`` is for the harness: play it in a process of its own."""
 
     @property
     def key(self) -> str:
         """Hash of the whole request."""
         return digest(self)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is to be played in a process of its own."""
+        return self.options.get("process") == "fresh"
 
     @property
     def arm(self) -> Arm:
@@ -150,6 +156,21 @@ class Timing(Base):
     """``(frames in the chunk, seconds since the previous one)``."""
     batch: int = 1
     """Requests generated together; above 1 the times are not latencies."""
+    machine_s: float | None = None
+    """What a fixed piece of arithmetic took just before (:func:`sfbench.clock.machine_seconds`)."""
+
+
+class Startup(Base):
+    """A model in a process of its own: seconds since the process was started, and memory."""
+
+    ready_s: float
+    """Until the model was loaded."""
+    first_frame_s: float
+    peak_bytes: int | None
+    """Largest resident set, the interpreter and its libraries included."""
+    steady_bytes: int | None
+    """Resident set at the end of the stream."""
+    cuda_peak_bytes: int | None
 
 
 class Failure(Base):
@@ -178,6 +199,7 @@ class Record(Base):
     request: Request
     clip: ClipRef | None = None
     timing: Timing | None = None
+    startup: Startup | None = None
     scores: Scores | None = None
     failure: Failure | None = None
 
@@ -222,11 +244,14 @@ class TaskCard(Base):
     seeds: tuple[int, ...]
     metrics: dict[str, int]
     """Metric name to metric version."""
+    conditions: dict[str, str] = {}
+    """What timings depend on (device, threads, scope, ...); empty where nothing is timed."""
 
     @property
     def comparison(self) -> dict[str, str]:
         """The fields that must agree before two rows are ranked together."""
         fields = self.model_dump(mode="json")
+        fields |= fields.pop("conditions")
         fields["geometry"] = "{frames}x{height}x{width}@{fps:g}".format(**fields["geometry"])
         return {
             name: value if isinstance(value, str) else canonical_json(value)

@@ -94,7 +94,9 @@ def run(plans: Sequence[Plan], options: Mapping[str, Any]) -> list[Result]:
     for item in plans:
         with shown(_console(stderr=True), item.name) as progress:
             model = item.model or resolve(item.name)
-            results.append(runner.run(item.task, model, item.out, progress=progress, **options))
+            results.append(
+                runner.run(item.task, model, item.out, progress=progress, name=item.name, **options)
+            )
     console = _console()
     print_board(results, console)
     for item, result in zip(plans, results, strict=True):

@@ -118,6 +118,48 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[fl
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def percentile(
+    values: Sequence[float],
+    q: float,
+    *,
+    clusters: int,
+    unit: str = "",
+    better: Better | None = None,
+) -> Estimate:
+    """The ``q``-quantile with its order-statistics interval; none from too few values.
+
+    At least :func:`least_for` values are needed, the early-stopping rule of MLPerf Inference. The
+    interval takes values as independent, which neighbours in a stream are not quite.
+    """
+    n, need = len(values), least_for(q)
+    if n < need:
+        reason = f"percentile {100 * q:g}: {n} of the {need} values that it needs"
+        return missing(reason, unit=unit, better=better)
+    ranked = np.sort(np.asarray(values, np.float64))
+    half = (1 - CONFIDENCE) / 2
+    low, middle, high = (
+        ranked[min(max(int(rank) - 1, 0), n - 1)]
+        for rank in (
+            stats.binom.ppf(half, n, q),
+            math.ceil(q * n),
+            stats.binom.ppf(1 - half, n, q) + 1,
+        )
+    )
+    method = "percentile; order statistics"
+    return _estimate(float(middle), float(low), float(high), n, clusters, method, unit, better)
+
+
+def least_for(q: float, confidence: float = 0.99) -> int:
+    """Values that a percentile needs: so many that two above it are nearly sure to be among them.
+
+    64 for p90 and 662 for p99, as in MLPerf Inference's early stopping.
+    """
+    n = 2
+    while stats.binom.cdf(1, n, 1 - q) > 1 - confidence:
+        n += 1
+    return n
+
+
 def survival(
     times: Sequence[float],
     failed: Sequence[bool],

@@ -1,0 +1,229 @@
+"""Times that were scripted come back: exactly under a fake clock, with nothing else in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfbench import clock, figures, latency, leaderboard, runner, stats
+from sfbench.interfaces import Frames
+from sfbench.latency import Stream
+from sfbench.schema import ModelCard, Request, Result, Scores, Timing
+from sfbench.tasks.latency import CHEAT, NOISY, Latency
+
+Seconds = Callable[[int, int], float]
+"""Of (stream, chunk), both from 0; warm-up streams count."""
+
+
+class FakeClock:
+    """Time passes only when somebody says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    fake = FakeClock()
+    monkeypatch.setattr(clock, "perf_counter", fake)
+    return fake
+
+
+class Scripted:
+    """Takes as long as it is told, two frames a chunk."""
+
+    def __init__(self, time: FakeClock, seconds: Seconds, **card: object) -> None:
+        known: dict[str, object] = {"name": "scripted", "chunk": 2, "native_frames": 12}
+        self.card = ModelCard(**(known | card))
+        self.time, self.seconds, self.streams = time, seconds, 0
+
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        stream, self.streams = self.streams, self.streams + 1
+        size = self.card.chunk if self.card.causal else request.geometry.frames
+        assert size is not None
+        for k in range(request.geometry.frames // size):
+            self.time.now += self.seconds(stream, k)
+            yield np.zeros((size, request.geometry.height, request.geometry.width, 3), np.uint8)
+
+
+class Slow(Latency):
+    """Scoring costs ten seconds a clip, which no timing may hold."""
+
+    time: FakeClock
+
+    def score(self, request: Request, frames: Frames) -> Scores:
+        self.time.now += 10.0
+        return super().score(request, frames)
+
+
+def measured(
+    time: FakeClock, out: Path, seconds: Seconds, tier: str = "lite", **card: object
+) -> Result:
+    task = Slow(tier=tier)
+    task.time = time
+    return runner.run(task, Scripted(time, seconds, **card), out)
+
+
+def value(result: Result, name: str) -> float:
+    found = result.estimates[name].value
+    assert found is not None, f"{name}: {result.estimates[name].method}"
+    return found
+
+
+# --- scripted times are recovered -----------------------------------------------------------------
+
+
+def test_a_steady_stream(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05)
+    exact = {"first_frame": 50, "gap_p50": 50, "gap_p95": 50, "jitter": 0, "fps_full": 40}
+    exact |= {"late_16": 0, "late_24": 0, "fps_slope": 0, "throughput": 40}
+    for name, expected in exact.items():
+        assert value(result, name) == pytest.approx(expected, abs=1e-6), name
+    assert result.validity.ok and not result.validity.flags
+    assert result.curves["pace"].y[0].value == pytest.approx(40)
+
+
+def test_a_slow_first_chunk(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.04 if k else 0.4)
+    assert value(result, "first_frame") == pytest.approx(400)
+    assert value(result, "gap_p50") == pytest.approx(40)
+    assert value(result, "throughput") == pytest.approx(96 / (0.4 + 47 * 0.04), abs=1e-4)
+
+
+def test_spikes_are_in_the_tail_and_not_in_the_middle(time: FakeClock, tmp_path: Path) -> None:
+    # One of the 47 gaps of each stream is a spike: 2.1 % of 752.
+    result = measured(time, tmp_path, lambda s, k: 0.3 if k == 20 else 0.05, "full")
+    assert value(result, "gap_p50") == pytest.approx(50)
+    assert value(result, "gap_p95") == pytest.approx(50)
+    assert value(result, "gap_p99") == pytest.approx(300)
+    assert value(result, "late_16") == pytest.approx(1 / 47, abs=1e-5)
+    assert value(result, "jitter") == pytest.approx(0, abs=1e-6)
+
+
+def test_a_pace_that_falls_with_the_horizon(time: FakeClock, tmp_path: Path) -> None:
+    def seconds(stream: int, k: int) -> float:
+        return 2 / (50 - 0.5 * k)  # half a frame a second slower with every two frames
+
+    result = measured(time, tmp_path, seconds)
+    assert value(result, "fps_slope") == pytest.approx(-3, abs=1e-4)  # six chunks a horizon of 12
+
+
+def test_deadlines(time: FakeClock, tmp_path: Path) -> None:
+    # Two frames last 125 ms at 16 fps and 83 ms at 24.
+    result = measured(time, tmp_path, lambda s, k: 0.1 if k % 4 else 0.13)
+    assert value(result, "late_24") == 1
+    assert value(result, "late_16") == pytest.approx(11 / 47, abs=1e-5)
+
+
+def test_only_the_part_with_a_full_context_ranks(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.01 if k < 6 else 0.1)
+    assert value(result, "fps_full") == pytest.approx(20)
+
+
+def test_a_clip_in_one_piece(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.6, causal=False)
+    assert value(result, "first_frame") == pytest.approx(600)
+    assert value(result, "throughput") == pytest.approx(20)
+    for name in ("gap_p50", "late_16", "jitter", "fps_full", "fps_slope"):
+        assert result.estimates[name].value is None
+        assert "whole clip at once" in result.estimates[name].method
+    (group,) = leaderboard.groups([result])
+    assert [row.label for row in group.native] == ["scripted"]
+
+
+# --- what may not be trusted says so --------------------------------------------------------------
+
+
+def test_a_percentile_needs_its_sample(time: FakeClock, tmp_path: Path) -> None:
+    assert [stats.least_for(q) for q in (0.9, 0.99)] == [64, 662]
+    result = measured(time, tmp_path, lambda s, k: 0.05)
+    assert result.estimates["gap_p99"].value is None
+    assert "282 of the 662" in result.estimates["gap_p99"].method
+
+
+def test_the_interval_of_a_percentile_covers() -> None:
+    draws = np.random.default_rng(3).exponential(size=(400, 200))
+    found = [stats.percentile(row, 0.9, clusters=1) for row in draws]
+    true = np.log(10)
+    covered = sum(e.low <= true <= e.high for e in found if e.low is not None and e.high)
+    assert 0.93 * len(found) <= covered <= 0.99 * len(found)
+
+
+def test_a_model_that_is_still_warming_up_is_not_ranked(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05 if s >= 4 else 0.09)
+    assert not result.validity.ok
+    assert "steady from stream 4 on, not 2" in result.validity.reasons[0]
+
+
+def test_a_declared_warm_up_is_left_out(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05 if s >= 2 else 0.5)
+    assert result.validity.ok
+    assert value(result, "gap_p95") == pytest.approx(50)
+
+
+def test_a_noisy_machine_is_flagged(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05 * (1 + 0.3 * (s % 3)))
+    assert any(flag.startswith(NOISY) for flag in result.validity.flags)
+
+
+def test_a_cheat_is_timed_and_not_ranked_nor_drawn(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.001, kind="cheat")
+    assert CHEAT in result.validity.flags
+    (group,) = leaderboard.groups([result])
+    assert not group.ranked
+    assert figures.pace(group, tmp_path / "pace.png") is None
+
+
+def test_other_conditions_are_another_table(
+    time: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        results.append(measured(time, tmp_path / threads, lambda s, k: 0.05))
+    with pytest.raises(leaderboard.Incomparable, match=r"differ in threads \(1 vs 2\)"):
+        leaderboard.require_comparable(results)
+
+
+def test_a_resumed_run_warms_up_again(time: FakeClock, tmp_path: Path) -> None:
+    task = Latency(tier="lite")
+    first = Scripted(time, lambda s, k: 0.05)
+    runner.run(task, first, tmp_path, limit=4)
+    assert first.streams == 4
+    # A process that starts again is slow at first; those streams are not recorded.
+    second = Scripted(time, lambda s, k: 0.05 if s >= 2 else 9.0)
+    result = runner.run(task, second, tmp_path)
+    assert second.streams == 2 + 4
+    assert result.validity.ok and value(result, "gap_p95") == pytest.approx(50)
+
+
+def test_the_machines_own_speed_is_told_beside(
+    time: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = iter([9.0, 9.0, *[0.010, 0.014] * 3])  # the two of the warm-up do not count
+    monkeypatch.setattr(runner, "machine_seconds", lambda: next(speeds))
+    assert value(measured(time, tmp_path, lambda s, k: 0.05), "machine") == pytest.approx(12)
+
+
+def test_requests_are_never_batched(time: FakeClock, tmp_path: Path) -> None:
+    class Batched(Scripted):
+        def generate_batch(self, requests: object, contexts: object) -> Iterator[list[Frames]]:
+            raise AssertionError("a batch has no latency")
+            yield
+
+    result = runner.run(Latency(tier="smoke"), Batched(time, lambda s, k: 0.05), tmp_path)
+    assert value(result, "gap_p50") == pytest.approx(50)
+    with pytest.raises(ValueError, match="a batch of 8 has no latency"):
+        Stream.of(Timing(chunks=((2, 0.1),), batch=8))
+
+
+def test_too_few_streams_say_nothing_of_warmth_or_noise() -> None:
+    stream = Stream((2, 2), (0.1, 0.1))
+    assert latency.warm_from([stream] * 3) is None
+    assert latency.noise([stream]) is None

@@ -257,16 +257,12 @@ def verdicts(group: Group, *, leader_only: bool = False) -> list[str]:
 
 
 def _pairs(rows: Sequence[Row], estimate: str, leader_only: bool) -> list[tuple[Row, Row]]:
-    values = {
-        row.label: row.result.estimates[estimate].value
-        for row in rows
-        if estimate in row.result.estimates
-    }
-    measured = [row for row in rows if values.get(row.label) is not None]
-    pairs = list(combinations(measured, 2))
-    if not leader_only or not pairs:
-        return pairs
-    best = min(measured, key=lambda row: values[row.label] or 0.0)
+    found = [(row, row.result.estimates.get(estimate)) for row in rows]
+    values = [(e.value, row) for row, e in found if e is not None and e.value is not None]
+    measured = [row for _, row in values]
+    if not leader_only or not values:
+        return list(combinations(measured, 2))
+    best = min(values, key=lambda pair: pair[0])[1]
     return [(best, row) for row in measured if row is not best]
 
 

@@ -88,10 +88,7 @@ def run(
             for request, played in zip(group, play(model, group, task.truth), strict=True):
                 if request.key not in waiting:
                     continue
-                record = judge(task, request, played, store, clips)
-                if speed is not None and record.timing:
-                    timing = record.timing.model_copy(update={"machine_s": speed})
-                    record = record.model_copy(update={"timing": timing})
+                record = judge(task, request, played, store, clips, speed)
                 store.append(record)
                 waiting.discard(record.key)
                 report(len(chosen) - len(waiting), len(chosen))
@@ -134,7 +131,12 @@ def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
 
 
 def judge(
-    task: Task, request: Request, played: Played | Failure, store: Store, clips: Clips
+    task: Task,
+    request: Request,
+    played: Played | Failure,
+    store: Store,
+    clips: Clips,
+    machine_s: float | None = None,
 ) -> Record:
     """Keep the clip if wanted, and score it."""
     if isinstance(played, Failure):
@@ -147,7 +149,7 @@ def judge(
         key=request.key,
         request=request,
         clip=clip,
-        timing=played.timing,
+        timing=played.timing.model_copy(update={"machine_s": machine_s}),
         scores=scores,
         failure=failure,
     )

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def _make_task(name: str, given: Mapping[str, Any]) -> Task:
     tier = given.get("tier")
     if tier is not None and tier not in kind.TIERS:
         raise UsageError(f"{name} has no tier '{tier}'; the tiers are {', '.join(kind.TIERS)}.")
+    if refused := given.keys() - signature(kind).parameters.keys():
+        raise UsageError(f"{name} takes no --{sorted(refused)[0]}; leave it out.")
     try:
         task: Task = kind(**given)
     except (ValueError, LookupError) as error:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from sfbench import metrics, stats
 from sfbench.schema import Better, Curve, Estimate, Scores
 
+from .conclusion import Conclusion
 from .judge import ATTRIBUTES, NATIVE, WINDOW
 from .oracle import VIOLATIONS
 
@@ -42,32 +42,9 @@ NO_MOTION = "DEGENERATE (no motion)"
 REPEATS = "DEGENERATE (repeats its own frames)"
 
 
-@dataclass
-class Drift:
-    """What free clips amount to."""
-
-    estimates: dict[str, Estimate] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    per_prompt: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def add(
-        self,
-        name: str,
-        values: Mapping[str, Sequence[float]],
-        *,
-        unit: str = "",
-        better: Better | None = None,
-    ) -> None:
-        """Publish a mean over prompts, and its prompts."""
-        self.estimates[name] = stats.mean(values, unit=unit, better=better)
-        self.per_prompt[name] = {
-            prompt: round(value, stats.DIGITS) for prompt, value in stats.by_prompt(values).items()
-        }
-
-
-def measure(clips: Sequence[tuple[str, Scores]], native_only: bool) -> Drift:
+def measure(clips: Sequence[tuple[str, Scores]], native_only: bool) -> Conclusion:
     """Conclude from ``(prompt id, scores)`` of free clips; one entry a clip."""
-    found = Drift()
+    found = Conclusion()
     for times in HORIZONS:
         if native_only and times > 1:
             _native_only(found, times)
@@ -84,7 +61,7 @@ def measure(clips: Sequence[tuple[str, Scores]], native_only: bool) -> Drift:
     return found
 
 
-def _horizon(found: Drift, clips: Sequence[tuple[str, Scores]], times: int) -> None:
+def _horizon(found: Conclusion, clips: Sequence[tuple[str, Scores]], times: int) -> None:
     place = slice((times - 1) * NATIVE // WINDOW, times * NATIVE // WINDOW)
     found.add(
         f"violation_{times}x",
@@ -121,7 +98,7 @@ def _horizon(found: Drift, clips: Sequence[tuple[str, Scores]], times: int) -> N
     )
 
 
-def _native_only(found: Drift, times: int) -> None:
+def _native_only(found: Conclusion, times: int) -> None:
     names = [f"violation_{times}x"]
     if times == HORIZONS[-1]:
         names += [f"{name}_{times}x" for name in ("motion", "jitter", "adherence")]
@@ -129,7 +106,7 @@ def _native_only(found: Drift, times: int) -> None:
         found.estimates[name] = stats.missing("native length only")
 
 
-def _change(found: Drift, clips: Sequence[tuple[str, Scores]]) -> None:
+def _change(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
     first, last = found.per_prompt["violation_1x"], found.per_prompt["violation_8x"]
     found.per_prompt["drift"] = {p: round(last[p] - first[p], stats.DIGITS) for p in last}
     found.estimates["drift"] = stats.difference(last, first, unit="0..1", better="lower")
@@ -146,7 +123,7 @@ def _change(found: Drift, clips: Sequence[tuple[str, Scores]]) -> None:
     )
 
 
-def _survival(found: Drift, clips: Sequence[tuple[str, Scores]]) -> None:
+def _survival(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
     times = [failure_time(scores) for _, scores in clips]
     failed = [time is not None for time in times]
     watched = [FRAMES if time is None else time for time in times]
@@ -165,7 +142,7 @@ def failure_time(scores: Scores) -> float | None:
     return float((windows[0] + 1) * WINDOW) if len(windows) else None
 
 
-def _curves(found: Drift, clips: Sequence[tuple[str, Scores]]) -> None:
+def _curves(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
     names = {"violation": "drift", "looks": "looks", "moves": "moves"}
     names |= {m.name: m.name for m in metrics.MEASURES}
     ends = _ends(clips)

@@ -18,14 +18,12 @@ smoke        2         1 p50
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from sfbench import stats
 from sfbench.interfaces import Frames
 from sfbench.latency import STEADY, Stream, noise, warm_from
 from sfbench.provenance import conditions
 from sfbench.schema import (
-    Better,
     Curve,
     Estimate,
     Geometry,
@@ -41,6 +39,7 @@ from sfbench.schema import (
     digest,
 )
 
+from .conclusion import Conclusion
 from .shapes import Shapes
 
 TIERS = {"smoke": 2, "lite": 6, "full": 16}  # streams
@@ -51,16 +50,6 @@ PERCENTILES = (0.5, 0.95, 0.99)
 RATES = (16, 24)  # frames a second that a viewer may want
 NOISY = "NOISY MACHINE"
 CHEAT = "CHEAT: nothing is generated"
-
-
-@dataclass
-class Conclusion:
-    """What the records of one model amount to."""
-
-    estimates: dict[str, Estimate] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    per_prompt: dict[str, dict[str, float]] = field(default_factory=dict)
-    validity: Validity = field(default_factory=lambda: Validity(ok=True))
 
 
 class Latency:
@@ -119,7 +108,7 @@ class Latency:
         _first_frames(found, streams)
         speeds = {r.request.prompt.id: r.timing.machine_s for r in records if r.timing}
         machine = {p: 1000 * s for p, s in speeds.items() if p in streams and s is not None}
-        _publish(found, "machine", machine, unit="ms", better=None)
+        found.add("machine", machine, unit="ms")
         if model.causal:
             _gaps(found, streams, model.native_frames or NATIVE)
         else:
@@ -182,9 +171,9 @@ def _of_processes(values: Sequence[float], unit: str) -> Estimate:
 
 def _first_frames(found: Conclusion, streams: Mapping[str, Stream]) -> None:
     first = {p: 1000 * s.first_frame for p, s in streams.items()}
-    _publish(found, "first_frame", first, unit="ms", better="lower")
+    found.add("first_frame", first, unit="ms", better="lower")
     throughput = {p: sum(s.frames) / sum(s.seconds) for p, s in streams.items()}
-    _publish(found, "throughput", throughput, unit="frames a second", better="higher")
+    found.add("throughput", throughput, unit="frames a second", better="higher")
 
 
 def _gaps(found: Conclusion, streams: Mapping[str, Stream], native: int) -> None:
@@ -195,14 +184,14 @@ def _gaps(found: Conclusion, streams: Mapping[str, Stream], native: int) -> None
             gaps, q, clusters=len(streams), unit="ms", better="lower"
         )
     jitter = {p: 1000 * s.jitter for p, s in streams.items() if s.jitter is not None}
-    _publish(found, "jitter", jitter, unit="ms", better="lower")
+    found.add("jitter", jitter, unit="ms", better="lower")
     for rate in RATES:
         late = {p: s.misses(rate) for p, s in streams.items() if s.gaps}
         found.estimates[f"late_{rate}"] = stats.share(late, unit="share", better="lower")
     full = {p: pace for p, s in streams.items() if (pace := s.pace(after=native)) is not None}
-    _publish(found, "fps_full", full, unit="frames a second", better="higher")
+    found.add("fps_full", full, unit="frames a second", better="higher")
     paces = {p: [s.paces] for p, s in streams.items() if len(s.gaps) > 1}
-    if not paces or len({len(rows[0]) for rows in paces.values()}) > 1:
+    if not paces or len({s.frames for s in streams.values()}) > 1:
         found.estimates["fps_slope"] = stats.missing("n/a: streams came in unequal chunks")
         return
     chunks = next(iter(streams.values())).frames
@@ -224,10 +213,3 @@ def _in_one_piece(found: Conclusion) -> None:
     names = [f"gap_p{100 * q:.0f}" for q in PERCENTILES] + [f"late_{rate}" for rate in RATES]
     for name in (*names, "jitter", "fps_full", "fps_slope"):
         found.estimates[name] = stats.missing("n/a: makes the whole clip at once")
-
-
-def _publish(
-    found: Conclusion, name: str, values: Mapping[str, float], *, unit: str, better: Better | None
-) -> None:
-    found.estimates[name] = stats.mean(values, unit=unit, better=better)
-    found.per_prompt[name] = {p: round(v, stats.DIGITS) for p, v in values.items()}

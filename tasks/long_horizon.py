@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -29,7 +28,6 @@ from sfbench.interfaces import Frames
 from sfbench.schema import (
     Arm,
     Context,
-    Curve,
     Estimate,
     Geometry,
     ModelCard,
@@ -44,6 +42,7 @@ from sfbench.schema import (
 )
 
 from . import drift
+from .conclusion import Conclusion
 from .judge import NATIVE, continuation_scores, free_scores, place_error
 from .oracle import VIOLATIONS, decode, matched
 from .rows import perceive
@@ -65,16 +64,6 @@ EXPOSURE = (
     "recovery_half_life",
     "excess_error",
 )
-
-
-@dataclass
-class Conclusion:
-    """What the records of one model amount to."""
-
-    estimates: dict[str, Estimate]
-    curves: dict[str, Curve]
-    per_prompt: dict[str, dict[str, float]]
-    validity: Validity
 
 
 class LongHorizon:

@@ -25,7 +25,8 @@ from sfbench.schema import (
     Validity,
 )
 from sfbench.tasks import rows, shapes
-from sfbench.tasks.long_horizon import Conclusion, LongHorizon
+from sfbench.tasks.conclusion import Conclusion
+from sfbench.tasks.long_horizon import LongHorizon
 
 GEOMETRY = Geometry(frames=96, height=32, width=32, fps=16)
 

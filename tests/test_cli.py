@@ -124,6 +124,7 @@ def test_all_is_listed(said: Said) -> None:
         (["run", "--task", "fake", "--tier", "big"], "the tiers are smoke, lite"),
         (["run", "--task", "long-horizon", "--size", "3", "--model", "cheat:noise"], "too small"),
         (["run", "--task", "long-horizon", "--dataset", "x", "--model", "cheat:noise"], "level"),
+        (["run", "--task", "latency", "--seeds", "3"], "latency takes no --seeds"),
         (["run", "--task", "fake", "--model", "cheet:frozen"], "did you mean cheat"),
         (["run", "--task", "fake", "--model", "cheat:frosen"], "did you mean frozen"),
         (["run", "--task", "fake", "--model", "videos:nowhere"], "is not a folder"),

@@ -12,7 +12,8 @@ from sfbench import exposure, models
 from sfbench.interfaces import Frames
 from sfbench.schema import Failure, Record, Request, Scores
 from sfbench.tasks import drift, judge, rows, shapes
-from sfbench.tasks.long_horizon import CONTEXT_ARMS, Conclusion, LongHorizon
+from sfbench.tasks.conclusion import Conclusion
+from sfbench.tasks.long_horizon import CONTEXT_ARMS, LongHorizon
 from sfbench.tasks.oracle import VIOLATIONS
 
 from simulators import Drifting, Ignoring, Looping, Slowed, card, concluded, records

@@ -22,7 +22,7 @@ class Column:
     meaning: str
     style: str = "{:.3f}"
     brief: bool = False
-    """Also in the narrow table of the terminal."""
+    """Also in the narrow table of the terminal: 80 characters have room for six."""
 
     def text(self, value: float | None) -> str:
         """A number as text; ``n/a`` where there is none. Never ``-0.000``."""
@@ -118,7 +118,6 @@ DRIFT = (
         "violation at 8x",
         "lower",
         "free generation from the prompt, eighth native horizon.",
-        brief=True,
     ),
     Column(
         "drift",
@@ -252,7 +251,6 @@ STREAMING = (
         "higher",
         "frames a second of the whole clip, the first chunk included.",
         style="{:.1f}",
-        brief=True,
     ),
     Column(
         "machine",
@@ -286,7 +284,6 @@ STARTING = (
         "lower",
         "largest resident set of that process, interpreter and libraries included.",
         style="{:.0f}",
-        brief=True,
     ),
     Column(
         "memory_steady",

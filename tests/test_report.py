@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from sfbench import report, video
+from sfbench import report, stats, video
+from sfbench.boards import BOARDS
 from sfbench.schema import ClipRef, Geometry, Prompt, Record, Request, Result
 from sfbench.tables import Unmarked
 
@@ -158,3 +159,17 @@ def test_the_headline_shows_the_rows_that_were_named(runs: Path, tmp_path: Path)
 def test_a_headline_row_that_is_not_there_is_named(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(report.UnknownRow, match=r"'modl-a'.*model-a"):
         report.write_report([runs], tmp_path, ["png"], headline=["modl-a"])
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_terminal_of_80_characters_has_room_for_every_heading(name: str) -> None:
+    columns = [column for column in BOARDS[name].columns if column.brief]
+    estimates = {c.key: stats.mean(spread(0.5, 1)) for c in columns}
+    row = result("diffusion-forcing@4", spread(0.1, 1), steps=16, task={"name": name})
+    row = row.model_copy(update={"estimates": estimates})
+    console = Console(file=StringIO(), width=80)
+    report.print_board([row], console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "steps" in said and "…" not in said
+    words = {word.strip(",") for c in columns for word in c.title.split()}
+    assert words <= {word.strip(",") for word in said.split()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfbench.clock import span
 from sfbench.interfaces import Frames
 from sfbench.registry import load as load_name
 from sfbench.registry import unknown
-from sfbench.schema import ModelCard, Request
+from sfbench.schema import SCOPES, ModelCard, Prompt, Request
 
 from .catalogue import DEFAULT_PRESET, SHIPPED
 from .checkpoint import CheckpointError, load_into, load_weights
@@ -31,6 +32,8 @@ from .model import DiT
 from .rollout import Noise, rollout
 from .schedule import Schedule
 from .text import VocabularyEncoder
+
+BLANK = Prompt(id="blank", text="")
 
 
 def load(rest: str) -> ReferenceModel:
@@ -71,37 +74,69 @@ class ReferenceModel:
         load_into(self.network, tensors, path.name)
         self.network.eval().requires_grad_(False)
         self.codec = _codec_beside(path, self.preset, card)
+        self._prepared: dict[str, Tensor] = {}
         self.card = self._card(method, steps, card)
 
-    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
-        """Yield chunks ``uint8 [t, H, W, 3]`` as they are decoded."""
-        for chunks in self.generate_batch([request], [context]):
-            yield chunks[0]
+    def generate(
+        self, request: Request, context: Frames | None = None
+    ) -> Generator[Frames, Prompt | None, None]:
+        """Yield chunks ``uint8 [t, H, W, 3]`` as they are decoded; ``send`` another prompt."""
+        chunks, prompt = self.generate_batch([request], [context]), None
+        while True:
+            try:
+                chunk = chunks.send(None if prompt is None else [prompt])
+            except StopIteration:
+                return
+            prompt = yield chunk[0]
 
     @torch.inference_mode()
     def generate_batch(
         self, requests: Sequence[Request], contexts: Sequence[Frames | None]
-    ) -> Iterator[list[Frames]]:
-        """Yield one list of chunks, one a request, at a time."""
-        frames = self._check(requests[0])
+    ) -> Generator[list[Frames], Sequence[Prompt] | None, None]:
+        """Yield one list of chunks, one a request, at a time; ``send`` a prompt for each."""
+        scope, left = requests[0].scope, self._check(requests[0])
         start = 0 if contexts[0] is None else len(contexts[0])
-        chunk = self.network.config.frames_per_chunk if self.causal else frames
-        chunks = rollout(
+        chunk = self.network.config.frames_per_chunk if self.causal else left
+        latents = rollout(
             self.network,
-            self.text([r.prompt.text for r in requests]),
+            self._embed([r.prompt for r in requests], scope),
             self._noise(requests),
             self.schedule,
-            frames=-(-frames // chunk) * chunk,
+            frames=-(-left // chunk) * chunk,
             chunk=chunk,
             start=start,
             context=self._encode(contexts, chunk),
-            blank=self.text([""]),
+            blank=self._embed([BLANK], scope),
+            span=span,
         )
-        left = frames
-        for latents in chunks:
-            pixels = to_frames(self.codec.decode(latents[:, :left]))
-            left -= pixels.shape[1]
-            yield list(pixels)
+        text = None
+        while left:
+            made = latents.send(text)[:, :left]
+            left -= made.shape[1]
+            prompts = yield self._undecoded(made) if scope == "dit" else self._decode(made)
+            text = None if prompts is None else self._embed(prompts, scope)
+
+    def prepare(self, request: Request) -> None:
+        """Embed the prompts of a request whose scope is without the text."""
+        switched = [request.switch.prompt] if request.switch else []
+        texts = {p.text for p in (request.prompt, *switched, BLANK)}
+        self._prepared = {text: self.text([text]) for text in texts}
+
+    def _embed(self, prompts: Sequence[Prompt], scope: str) -> Tensor:
+        """``[B, L, D]``: now, or as prepared where the scope is without the text."""
+        if scope != "e2e":
+            return torch.cat([self._prepared[prompt.text] for prompt in prompts])
+        with span("text"):
+            return self.text([prompt.text for prompt in prompts])
+
+    def _decode(self, latents: Tensor) -> list[Frames]:
+        with span("decode"):
+            return list(to_frames(self.codec.decode(latents)))
+
+    def _undecoded(self, latents: Tensor) -> list[Frames]:
+        """Black frames in place of what was made: nothing is spent on them."""
+        size = self.preset.data.size
+        return list(np.zeros((*latents.shape[:2], size, size, 3), np.uint8))
 
     def _encode(self, contexts: Sequence[Frames | None], chunk: int) -> Tensor | None:
         """Latents ``[B, F, C, h, w]``: the longest end of the context that is whole chunks."""
@@ -150,6 +185,8 @@ class ReferenceModel:
             chunk=self.network.config.frames_per_chunk if self.causal else self.preset.data.frames,
             native_frames=self.preset.data.frames,
             accepts_context=self.causal,
+            switches_prompt=self.causal,
+            scopes=SCOPES,
             steps=len(self.schedule),
             parameters=sum(p.numel() for p in self.network.parameters()),
             train_core_hours=card["core_hours_with_ancestors"],

@@ -9,7 +9,8 @@ B batch, F frames, n frames a chunk, C H W of a latent frame, L text rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from .schedule import Schedule
 
 Noise = Callable[[Sequence[int], int], Tensor]
 """``noise(absolute frames, denoising step) -> [B, len(frames), C, H, W]``, a pure function."""
+Span = Callable[[str], AbstractContextManager[None]]
+"""Around a named part of the work, for whoever times it."""
 
 
 def rollout(
@@ -35,36 +38,45 @@ def rollout(
     blank: Tensor | None = None,
     exits: Sequence[int] | None = None,
     grad_from: int = 0,
-) -> Iterator[Tensor]:
+    span: Span = lambda name: nullcontext(),
+) -> Generator[Tensor, Tensor | None, None]:
     """Yield the latents ``[B, n, C, H, W]`` of each chunk as soon as they are clean.
+
+    ``send(text)`` changes the prompt from the next chunk on; what is cached stays as it was made.
 
     ``text``: ``[B, L, D]``; ``frames``: how many to make, from absolute frame ``start`` on;
     ``chunk``: n (default the model's; ``frames`` makes the whole clip at once, bidirectionally);
     ``context``: clean latents ``[B, P, C, H, W]`` of the frames just before ``start``;
     ``blank``: the empty prompt ``[1, L, D]``, needed when the schedule is guided;
     ``exits``: training only, the step at which each chunk stops; its evaluation carries gradient
-    from frame ``grad_from`` on.
+    from frame ``grad_from`` on; ``span``: told of the parts ``denoise`` and ``cache``.
     """
     n = chunk or model.config.frames_per_chunk
     denoise = _guided(model, text, blank, schedule.guidance)
     end = start + frames
     cache = None if frames <= n and context is None else model.new_cache(capacity=end)
     if context is not None and cache is not None:
-        _prefill(denoise, cache, context, start)
+        with span("cache"):
+            _prefill(denoise, cache, context, start)
     for number, first in enumerate(range(start, end, n)):
         index = range(first, min(first + n, end))
         last = len(schedule) - 1 if exits is None else exits[number]
-        x = noise(index, 0)
-        for step in range(last + 1):
-            sigma = x.new_full(x.shape[:2], schedule.sigmas[step])
-            with torch.set_grad_enabled(exits is not None and step == last and first >= grad_from):
-                x0 = denoise(x, sigma, positions=index, cache=cache)
-            if step < last:
-                x = schedule.advance(x, x0, step, noise(index, step + 1))
-        yield x0
+        with span("denoise"):
+            x = noise(index, 0)
+            for step in range(last + 1):
+                sigma = x.new_full(x.shape[:2], schedule.sigmas[step])
+                graded = exits is not None and step == last and first >= grad_from
+                with torch.set_grad_enabled(graded):
+                    x0 = denoise(x, sigma, positions=index, cache=cache)
+                if step < last:
+                    x = schedule.advance(x, x0, step, noise(index, step + 1))
+        told = yield x0
         if index.stop < end:  # nothing follows the last chunk, so it is never cached
             assert cache is not None
-            _remember(denoise, cache, x0.detach(), index)
+            with span("cache"):
+                _remember(denoise, cache, x0.detach(), index)
+        if told is not None:
+            denoise = _guided(model, told, blank, schedule.guidance)
 
 
 Denoise = Callable[..., Tensor]

@@ -14,15 +14,15 @@ The model sees a request without ``context`` and so never learns which arm it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from .clock import Timed
-from .interfaces import BatchedModel, Frames, VideoModel
-from .schema import Failure, Geometry, Request, SceneRef, Timing
+from .interfaces import BatchedModel, Frames, Preparing, VideoModel
+from .schema import Failure, Geometry, ModelCard, Request, SceneRef, Switch, Timing
 from .video import VideoError
 
 Truth = Callable[[SceneRef, int], Frames]
@@ -52,8 +52,8 @@ def play(model: VideoModel, requests: Sequence[Request], truth: Truth) -> list[P
 
     A batch that fails is played again one by one, so that a request answers only for itself.
     """
-    if requests[0].context and not model.card.accepts_context:
-        reason = f"{model.card.name} cannot continue a given video"
+    if reason := _unsupported(model.card, requests[0]):
+        reason = f"{model.card.name} {reason}"
         return [Failure(kind="unsupported", reason=reason) for _ in requests]
     if len(requests) > 1 and isinstance(model, BatchedModel):
         pasts = [Past(request, truth) for request in requests]
@@ -64,12 +64,25 @@ def play(model: VideoModel, requests: Sequence[Request], truth: Truth) -> list[P
     return [_play_alone(model, request, Past(request, truth)) for request in requests]
 
 
+def _unsupported(card: ModelCard, request: Request) -> str:
+    """Why a model cannot be asked for this; else empty."""
+    if request.context and not card.accepts_context:
+        return "cannot continue a given video"
+    if request.switch and not card.switches_prompt:
+        return "cannot change its prompt while it streams"
+    if request.scope not in card.scopes:
+        return f"does not offer the scope '{request.scope}', only {', '.join(card.scopes)}"
+    return ""
+
+
 def batch_key(request: Request) -> tuple[object, ...]:
     """What requests of one batch must share."""
     context = request.context
     arm = (context.prefix, context.chunk) if context else ()
     geometry = request.geometry
-    return (request.arm, *arm, geometry.frames, geometry.height, geometry.width, geometry.fps)
+    how = (request.scope, request.split, request.switch.frame if request.switch else None)
+    shape = (geometry.frames, geometry.height, geometry.width, geometry.fps)
+    return (request.arm, *arm, *shape, *how)
 
 
 def corrupt(frames: Frames, seed: int) -> Frames:
@@ -128,9 +141,13 @@ def _play_alone(model: VideoModel, request: Request, past: Past) -> Played | Fai
     def ask(requests: list[Request], contexts: list[Frames | None]) -> Iterator[list[Frames]]:
         (one,), (context,) = requests, contexts
         chunks = model.generate(one) if context is None else model.generate(one, context)
+        if one.switch:
+            chunks = _switched(chunks, one.switch)
         return ([chunk] for chunk in chunks)
 
     try:
+        if request.scope != "e2e" and isinstance(model, Preparing):
+            model.prepare(request)
         return _play_together(ask, [request], [past])[0]
     except BadGeometry as error:
         return Failure(kind="geometry", reason=str(error))
@@ -140,15 +157,32 @@ def _play_alone(model: VideoModel, request: Request, past: Past) -> Played | Fai
         return Failure(kind="model", reason=f"{type(error).__name__}: {error}")
 
 
+def _switched(chunks: Iterator[Frames], switch: Switch) -> Iterator[Frames]:
+    """The same stream, told of another prompt once ``switch.frame`` frames are there."""
+    if not isinstance(chunks, Generator):
+        raise TypeError("the card says switches_prompt, but generate() is not a generator")
+    done, prompt = 0, None
+    while True:
+        try:
+            chunk = chunks.send(prompt)
+        except StopIteration:
+            return
+        yield chunk
+        before, done = done, done + len(chunk)
+        prompt = switch.prompt if before < switch.frame <= done else None
+
+
 def _play_together(ask: Ask, requests: Sequence[Request], pasts: Sequence[Past]) -> list[Played]:
     clock: list[tuple[int, float]] = []
+    spans: list[dict[str, float]] = []
     for frames in _calls(requests[0]):
         asked = [_anonymous(request, frames) for request in requests]
         contexts = [past.context() for past in pasts]
-        chunks = Timed(partial(ask, asked, contexts))
+        chunks = Timed(partial(ask, asked, contexts), split=requests[0].split)
         lengths = _collect(chunks, asked[0].geometry, pasts)
         clock += zip(lengths, chunks.seconds, strict=True)
-    timing = Timing(chunks=tuple(clock), batch=len(requests))
+        spans += chunks.spans
+    timing = Timing(chunks=tuple(clock), spans=tuple(spans), batch=len(requests))
     return [Played(past.answer(), timing) for past in pasts]
 
 

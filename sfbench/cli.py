@@ -96,6 +96,10 @@ def run(
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels a side.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds a prompt.")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="What latency times: e2e, dit+decode or dit.", show_default=False),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first requests; never a valid result.")
     ] = None,
@@ -126,6 +130,7 @@ def run(
         "tier": tier,
         "size": size,
         "seeds": tuple(range(seeds)) if seeds else None,
+        "scope": scope,
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     plans = session.plan(task, given, model or [], out, limit)

@@ -39,7 +39,8 @@ class VideoModel(Protocol):
         """Yield ``uint8 [t, H, W, 3]`` chunks as soon as decoded, ``geometry.frames`` in all.
 
         ``context`` is real video ``[T, H, W, 3]`` to continue from; the first new frame has the
-        absolute index ``len(context)``.
+        absolute index ``len(context)``. A model whose card says ``switches_prompt`` gives a
+        generator: ``send(prompt)`` returns the first chunk under a new :class:`.schema.Prompt`.
         """
         ...
 
@@ -55,6 +56,15 @@ class BatchedModel(Protocol):
 
         Requests of a batch share a geometry, and contexts are all ``None`` or of one length.
         """
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A model that can be asked for less than ``e2e``: the text is then embedded beforehand."""
+
+    def prepare(self, request: Request) -> None:
+        """Do, outside the clock, the part of the work that the request's scope leaves out."""
         ...
 
 
@@ -76,7 +86,8 @@ class Task(Protocol):
     """What to ask of a model, how to score a clip, and what to conclude.
 
     A task whose subject is time has ``warm_up``, the number of its first requests that only warm
-    the model up. Its requests are played one by one, and a resumed run plays those again first.
+    the model up. Its requests are played one by one, no clip is kept, and a resumed run plays those
+    again first. Several models take turns, in as many ``rounds`` as it says.
     """
 
     @property

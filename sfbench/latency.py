@@ -65,6 +65,11 @@ class Stream:
             for gap, before in zip(self.gaps, self.frames[:-1], strict=True)
         )
 
+    def wait_at(self, frame: int) -> float:
+        """Seconds for the chunk that begins at ``frame``, or for the first one after it."""
+        starts = np.cumsum((0, *self.frames[:-1]))
+        return self.seconds[int(np.argmax(starts >= frame))]
+
     def pace(self, after: int = 0) -> float | None:
         """Frames a second over the chunks that begin at frame ``after`` or later, not the first."""
         starts = np.cumsum((0, *self.frames[:-1]))
@@ -75,7 +80,7 @@ class Stream:
     @property
     def paces(self) -> tuple[float, ...]:
         """Frames a second of each chunk but the first."""
-        return tuple(n / s for n, s in zip(self.frames[1:], self.seconds[1:], strict=True))
+        return tuple(n / max(s, 1e-9) for n, s in zip(self.frames[1:], self.seconds[1:], strict=True))
 
     @property
     def typical(self) -> float:
@@ -106,4 +111,5 @@ def warm_from(streams: Sequence[Stream]) -> int | None:
 def noise(streams: Sequence[Stream]) -> float | None:
     """Spread of the streams' typical gaps, as a share of their median; ``None``: fewer than two."""
     typical = [stream.typical for stream in streams]
-    return spread(typical) / float(np.median(typical)) if len(typical) > 1 else None
+    middle = float(np.median(typical)) if len(typical) > 1 else 0.0
+    return spread(typical) / middle if middle > 0 else None

@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 from . import stats
-from .boards import BOARDS, GENERIC, Board, Column
+from .boards import Board, Column, board_of
 from .schema import SCHEMA_VERSION, Estimate, Result, TaskCard
 
 
@@ -115,7 +115,7 @@ def groups(results: Iterable[Result]) -> list[Group]:
             g.task.name,
             -g.task.version,
             tiers.get(g.task.tier, 3),
-            sorted(g.task.comparison.items()),
+            sorted(g.rows[0].result.comparison.items()),
         ),
     )
 
@@ -123,7 +123,7 @@ def groups(results: Iterable[Result]) -> list[Group]:
 def require_comparable(results: Sequence[Result]) -> None:
     """Raise :class:`Incomparable`, naming each field that differs, unless all keys agree."""
     for other in results[1:]:
-        if differing := differences(results[0].task, other.task):
+        if differing := differences(results[0], other):
             fields = "; ".join(
                 f"{name} ({_short(a)} vs {_short(b)})" for name, (a, b) in differing.items()
             )
@@ -133,8 +133,8 @@ def require_comparable(results: Sequence[Result]) -> None:
             )
 
 
-def differences(first: TaskCard, second: TaskCard) -> dict[str, tuple[str, str]]:
-    """Field -> both values, where two tasks as run are not the same."""
+def differences(first: Result, second: Result) -> dict[str, tuple[str, str]]:
+    """Field -> both values, where two results were not got under the same conditions."""
     a, b = first.comparison, second.comparison
     return {
         name: (a.get(name, "-"), b.get(name, "-"))
@@ -159,7 +159,7 @@ def paired(first: Result, second: Result, estimate: str) -> Estimate:
 
 def _group(members: Sequence[Result]) -> Group:
     require_comparable(members)
-    board = BOARDS.get(members[0].task.name, GENERIC)
+    board = board_of(members[0].task.name)
     label = _labels(members)
     ranked, unranked, reference, native = [], [], [], []
     for result in sorted(members, key=lambda r: (r.model.name, r.model.revision)):

@@ -16,6 +16,12 @@ BUILTINS: dict[str, dict[str, str]] = {
         "long-horizon": "sfbench.tasks.long_horizon:LongHorizon",
         "latency": "sfbench.tasks.latency:Latency",
     },
+    # How a task's results are shown; without importing the task.
+    "boards": {
+        "long-horizon": "sfbench.tasks.board_long_horizon:BOARD",
+        "latency": "sfbench.tasks.board_latency:BOARD",
+        "quality": "sfbench.tasks.board_quality:BOARD",
+    },
     "datasets": {
         "shapes-1": "sfbench.tasks.shapes:Shapes",
         "shapes-2": "sfbench.tasks.shapes:Shapes",

@@ -6,6 +6,7 @@ the same command is given again, and has lost at most the batch in progress.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,18 +56,21 @@ def run(
     retry_errors: bool = False,
     progress: Progress | None = None,
     name: str | None = None,
+    share: float = 1.0,
 ) -> Result:
-    """Run what is not yet done of a task on a model, and conclude.
+    """Run what is not yet done of a task on a model, and conclude from what is done.
 
     ``limit``: only the first requests; such a result is never valid. ``clips``: which clips are
-    kept as files, those generated freely or all. ``retry_errors``: run failed requests again.
-    ``name``: that the model can be had by in another process; without it, nothing is known of how
-    it starts.
+    kept as files, those generated freely or all (of a timed task: none, but with ``all``).
+    ``retry_errors``: run failed requests again. ``name``: that the model can be had by in another
+    process; without it, nothing is known of how it starts. ``share``: stop after this share of the
+    requests, to go on later.
     """
     watch, provenance = Stopwatch(), collect()
     bind(model, task.truth)
     card, requests = model.card, task.requests(model.card)
     chosen = requests[:limit]
+    chosen = chosen[: math.ceil(share * len(chosen))]
     with Store.open(out, manifest(task.card, card, requests)) as store:
         report = progress or (lambda done, total: None)
         waiting = {r.key for r in chosen if not is_done(store.records.get(r.key), retry_errors)}
@@ -88,12 +92,16 @@ def run(
             for request, played in zip(group, play(model, group, task.truth), strict=True):
                 if request.key not in waiting:
                     continue
-                record = judge(task, request, played, store, clips, speed)
+                keep = clips == "all" or (request.arm == "free" and not warm_up)
+                record = judge(task, request, played, store, keep, speed)
                 store.append(record)
                 waiting.discard(record.key)
                 report(len(chosen) - len(waiting), len(chosen))
         provenance = provenance.model_copy(update={"device": device(), "wall_s": watch.seconds})
-        return _finish(task, card, requests, chosen, store, provenance)
+        result = _conclude(task, card, requests, chosen, store, provenance)
+        if share == 1:
+            store.finish(result)
+        return result
 
 
 def manifest(task: TaskCard, model: ModelCard, requests: Sequence[Request]) -> dict[str, Any]:
@@ -135,15 +143,13 @@ def judge(
     request: Request,
     played: Played | Failure,
     store: Store,
-    clips: Clips,
+    keep: bool,
     machine_s: float | None = None,
 ) -> Record:
-    """Keep the clip if wanted, and score it."""
+    """Score the clip, and keep its file if wanted."""
     if isinstance(played, Failure):
         return Record(key=request.key, request=request, failure=played)
-    clip = None
-    if clips == "all" or request.arm == "free":
-        clip = _keep(store, request, played.frames)
+    clip = _keep(store, request, played.frames) if keep else None
     scores, failure = _score(task, request, played.frames)
     return Record(
         key=request.key,
@@ -191,7 +197,7 @@ def _score(task: Task, request: Request, frames: Frames) -> tuple[Scores | None,
 # --- the conclusion -------------------------------------------------------------------------------
 
 
-def _finish(
+def _conclude(
     task: Task,
     card: ModelCard,
     requests: Sequence[Request],
@@ -202,7 +208,7 @@ def _finish(
     records = [store.records[request.key] for request in chosen]
     failures = Counter(str(record.failure.kind) for record in records if record.failure)
     conclusion = task.conclude(card, records)
-    result = Result(
+    return Result(
         model=card,
         task=task.card,
         provenance=provenance,
@@ -213,8 +219,6 @@ def _finish(
         failures=dict(failures),
         records_sha256=store.records_sha256(),
     )
-    store.finish(result)
-    return result
 
 
 def _validity(conclusion: Conclusion, chosen: int, total: int, failures: Counter[str]) -> Validity:

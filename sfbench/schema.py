@@ -17,6 +17,8 @@ SCHEMA_VERSION = 1
 Scalar = bool | int | float | str
 Arm = Literal["free", "true", "own", "streamed", "swapped", "corrupted"]
 Better = Literal["higher", "lower"]
+SCOPES = ("e2e", "dit+decode", "dit")
+"""Of a timing: from text to frames; without the text; without the text and without decoding."""
 
 
 class Base(BaseModel):
@@ -84,6 +86,13 @@ class Context(Base):
     """The other scene of the ``swapped`` arm."""
 
 
+class Switch(Base):
+    """Another prompt from a frame on. A model learns of it when that frame's turn has come."""
+
+    frame: int = Field(gt=0)
+    prompt: Prompt
+
+
 class Request(Base):
     """One clip to be generated. Its :attr:`key` names the clip file and makes a run resumable."""
 
@@ -92,18 +101,31 @@ class Request(Base):
     seed: int = Field(ge=0)
     context: Context | None = None
     """``None``: free generation from the prompt alone."""
+    switch: Switch | None = None
+    """For a model that ``switches_prompt``."""
     options: dict[str, Scalar] = {}
-    """For the model; ``process: fresh`` is for the harness: play it in a process of its own."""
+    """For the model: ``scope``, of :data:`SCOPES`. For the harness: ``process: fresh`` plays it in
+    a process of its own, ``spans: true`` times the parts that the model names."""
 
     @property
     def key(self) -> str:
-        """Hash of the whole request."""
-        return digest(self)
+        """Hash of the whole request; of ``switch`` only where there is one."""
+        return digest(self.model_dump(mode="json", exclude=None if self.switch else {"switch"}))
 
     @property
     def fresh(self) -> bool:
         """Whether it is to be played in a process of its own."""
         return self.options.get("process") == "fresh"
+
+    @property
+    def split(self) -> bool:
+        """Whether the parts of each chunk's time are to be noted."""
+        return self.options.get("spans") is True
+
+    @property
+    def scope(self) -> str:
+        """How much of the work is asked for."""
+        return str(self.options.get("scope", "e2e"))
 
     @property
     def arm(self) -> Arm:
@@ -126,6 +148,16 @@ class ModelCard(Base):
     """Frames the model was trained to make."""
     accepts_context: bool = False
     """True: ``generate`` can continue given true frames."""
+    switches_prompt: bool = False
+    """True: ``generate`` is a generator whose ``send(prompt)`` changes the prompt; the chunk that
+    ``send`` returns is the first under it."""
+    scopes: tuple[str, ...] = ("e2e",)
+    """Of :data:`SCOPES`, those the model can be asked for."""
+    frames_per_latent: int = 1
+    """Pixel frames that a latent frame stands for."""
+    dtype: str = "float32"
+    """Of the arithmetic."""
+    compiled: bool = False
     steps: int | None = None
     """Denoising steps a chunk."""
     parameters: int | None = None
@@ -156,6 +188,8 @@ class Timing(Base):
     """``(frames in the chunk, seconds since the previous one)``."""
     batch: int = 1
     """Requests generated together; above 1 the times are not latencies."""
+    spans: tuple[dict[str, float], ...] = ()
+    """Where they were asked for: seconds by the names of the model's parts, for each chunk."""
     machine_s: float | None = None
     """What a fixed piece of arithmetic took just before (:func:`sfbench.clock.machine_seconds`)."""
 
@@ -300,6 +334,18 @@ class Result(Base):
     records_sha256: str
 
     @property
+    def comparison(self) -> dict[str, str]:
+        """The fields that must agree before two rows are ranked together.
+
+        Where time is what is measured, the model's arithmetic is one of them.
+        """
+        fields = self.task.comparison
+        if self.task.conditions:
+            compiled = "yes" if self.model.compiled else "no"
+            fields |= {"dtype": self.model.dtype, "compiled": compiled}
+        return fields
+
+    @property
     def comparison_key(self) -> str:
         """Equal keys may be ranked together."""
-        return digest(self.task.comparison)
+        return digest(self.comparison)

@@ -88,16 +88,32 @@ def show(plans: Sequence[Plan]) -> None:
 
 
 def run(plans: Sequence[Plan], options: Mapping[str, Any]) -> list[Result]:
-    """Run what is not done, print the table, and name what was written."""
+    """Run what is not done, print the table, and name what was written.
+
+    Where time is measured, several models take turns: a machine whose speed wanders would else
+    favour one of them.
+    """
     from .report import print_board
 
-    results = []
-    for item in plans:
-        with shown(_console(stderr=True), item.name) as progress:
-            model = item.model or resolve(item.name)
-            results.append(
-                runner.run(item.task, model, item.out, progress=progress, name=item.name, **options)
-            )
+    results: list[Result] = []
+    rounds = getattr(plans[0].task, "rounds", 1) if len(plans) > 1 else 1
+    for turn in range(1, rounds + 1):
+        title = "" if rounds == 1 else f", turn {turn} of {rounds}"
+        results = []
+        for item in plans:
+            with shown(_console(stderr=True), item.name + title) as progress:
+                model = item.model or resolve(item.name)
+                results.append(
+                    runner.run(
+                        item.task,
+                        model,
+                        item.out,
+                        progress=progress,
+                        name=item.name,
+                        share=turn / rounds,
+                        **options,
+                    )
+                )
     console = _console()
     print_board(results, console)
     for item, result in zip(plans, results, strict=True):
@@ -133,6 +149,8 @@ def _folder(task: Task, given: Mapping[str, Any]) -> str:
         parts.append(str(given["dataset"]))
     if "size" in given:
         parts.append(f"{given['size']}px")
+    if "scope" in given:
+        parts.append(str(given["scope"]))
     if "seeds" in given:
         parts.append(f"{len(given['seeds'])}seeds")
     return slug("-".join(parts))

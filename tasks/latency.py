@@ -2,17 +2,21 @@
 
 Streams of 96 frames, eight native horizons, are asked for one by one from different prompts (a
 bidirectional model: clips of its own length). The first two warm the model up and count for
-nothing. A few more are played in fresh processes, for what starting costs and holds. The scope is
-``e2e``: from the prompt as text to frames on the CPU. Machine, device, threads and software are
-part of the comparison key: other conditions, another table.
+nothing. Apart from them come streams whose prompt is switched half-way, streams that are timed part
+by part, and streams in fresh processes, for what starting costs and holds.
 
-====== ======= ========= =============================================
-tier   streams processes percentiles it can state, at 47 gaps a stream
-====== ======= ========= =============================================
-full        16         5 p50, p95, p99
-lite         6         3 p50, p95
-smoke        2         1 p50
-====== ======= ========= =============================================
+The scope says what of the work is timed: ``e2e`` from the prompt as text to frames on the CPU,
+``dit+decode`` with the text embedded beforehand, ``dit`` also without decoding. Scope, machine,
+device, threads, software, and the model's dtype and compilation are part of the comparison key:
+other conditions, another table.
+
+====== ======= ======== ===== ========= =============================================
+tier   streams switched split processes percentiles it can state, at 47 gaps a stream
+====== ======= ======== ===== ========= =============================================
+full        16        8     4         5 p50, p95, p99
+lite         6        3     2         3 p50, p95
+smoke        2        1     1         1 p50
+====== ======= ======== ===== ========= =============================================
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from sfbench.interfaces import Frames
 from sfbench.latency import STEADY, Stream, noise, warm_from
 from sfbench.provenance import conditions
 from sfbench.schema import (
+    SCOPES,
     Curve,
     Estimate,
     Geometry,
@@ -31,10 +36,13 @@ from sfbench.schema import (
     Prompt,
     Record,
     Request,
+    Scalar,
     SceneRef,
     Scores,
     Startup,
+    Switch,
     TaskCard,
+    Timing,
     Validity,
     digest,
 )
@@ -43,11 +51,15 @@ from .conclusion import Conclusion
 from .shapes import Shapes
 
 TIERS = {"smoke": 2, "lite": 6, "full": 16}  # streams
+SWITCHED = {"smoke": 1, "lite": 3, "full": 8}
+SPLIT = {"smoke": 1, "lite": 2, "full": 4}
 PROCESSES = {"smoke": 1, "lite": 3, "full": 5}
-FRAMES = 96
+FRAMES, SWITCH_AT = 96, 48
 NATIVE = 12  # where a model does not say
 PERCENTILES = (0.5, 0.95, 0.99)
 RATES = (16, 24)  # frames a second that a viewer may want
+PARTS = ("text", "denoise", "cache", "decode")
+EXPLAINED = 0.05  # the parts must add up to the whole within this
 NOISY = "NOISY MACHINE"
 CHEAT = "CHEAT: nothing is generated"
 
@@ -61,12 +73,17 @@ class Latency:
     warm_up = 2
     """Requests that come first and are not measured. A task that says so is timed: requests are
     played one by one, and a resumed run warms up again."""
+    rounds = 4
 
-    def __init__(self, dataset: str = "shapes-1", tier: str = "full", size: int = 32) -> None:
-        """``size``: pixels a side."""
+    def __init__(
+        self, dataset: str = "shapes-1", tier: str = "full", size: int = 32, scope: str = "e2e"
+    ) -> None:
+        """``size``: pixels a side; ``scope``: of :data:`sfbench.schema.SCOPES`."""
         if tier not in TIERS:
             raise ValueError(f"unknown tier '{tier}'; the tiers are {', '.join(TIERS)}")
-        self.world, self.tier = Shapes(dataset, size), tier
+        if scope not in SCOPES:
+            raise ValueError(f"unknown scope '{scope}'; the scopes are {', '.join(SCOPES)}")
+        self.world, self.tier, self.scope = Shapes(dataset, size), tier, scope
 
     @property
     def card(self) -> TaskCard:
@@ -80,16 +97,31 @@ class Latency:
             geometry=self._geometry(FRAMES),
             seeds=(0,),
             metrics={"latency": 1},
-            conditions={"scope": "e2e", "batch": "1", **conditions()},
+            conditions={"scope": self.scope, "batch": "1", **conditions()},
         )
 
     def requests(self, model: ModelCard) -> list[Request]:
-        """Warm-up first, then the streams, then those in fresh processes."""
-        frames = FRAMES if model.causal else model.native_frames or NATIVE
-        here = [Request(prompt=p, geometry=self._geometry(frames), seed=0) for p in self._prompts()]
-        alone = here[0].model_copy(update={"options": {"process": "fresh"}})
-        fresh = [alone.model_copy(update={"seed": n}) for n in range(PROCESSES[self.tier])]
-        return [*here, *fresh]
+        """Warm-up first; of the rest each part of the run holds its share of every kind."""
+        geometry = self._geometry(FRAMES if model.causal else model.native_frames or NATIVE)
+        scope: dict[str, Scalar] = {} if self.scope == "e2e" else {"scope": self.scope}
+        plain = [
+            Request(prompt=p, geometry=geometry, seed=0, options=scope) for p in self._prompts()
+        ]
+        warmed, tier = plain[self.warm_up :], self.tier
+        split = [
+            request.model_copy(update={"options": {**scope, "spans": True}})
+            for request in warmed[: SPLIT[tier]]
+        ]
+        switched = [
+            request.model_copy(update={"switch": Switch(frame=SWITCH_AT, prompt=other.prompt)})
+            for request, other in zip(warmed, reversed(plain), strict=False)
+        ]
+        alone = Request(
+            prompt=plain[0].prompt, geometry=geometry, seed=0, options={"process": "fresh"}
+        )
+        fresh = [alone.model_copy(update={"seed": n}) for n in range(PROCESSES[tier])]
+        kinds = [warmed, switched[: SWITCHED[tier]] if model.switches_prompt else [], split, fresh]
+        return [*plain[: self.warm_up], *_dealt(kinds)]
 
     def truth(self, ref: SceneRef, frames: int, start: int = 0) -> Frames:
         """True frames of a scene, for models made of them."""
@@ -101,18 +133,22 @@ class Latency:
 
     def conclude(self, model: ModelCard, records: Sequence[Record]) -> Conclusion:
         """Estimates over the streams after the warm-up."""
-        played = {r.request.prompt.id: Stream.of(r.timing) for r in records if r.timing}
+        timings = [(r.request, r.timing) for r in records if r.timing]
+        plain = {r.prompt.id: t for r, t in timings if not r.switch and not r.split}
+        played = {prompt: Stream.of(timing) for prompt, timing in plain.items()}
         streams = {p: s for p, s in played.items() if not p.startswith("warm-up")}
         found = Conclusion()
         _starts(found, [r.startup for r in records if r.startup])
         _first_frames(found, streams)
-        speeds = {r.request.prompt.id: r.timing.machine_s for r in records if r.timing}
-        machine = {p: 1000 * s for p, s in speeds.items() if p in streams and s is not None}
+        speeds = {p: plain[p].machine_s for p in streams}
+        machine = {p: 1000 * speed for p, speed in speeds.items() if speed is not None}
         found.add("machine", machine, unit="ms")
         if model.causal:
-            _gaps(found, streams, model.native_frames or NATIVE)
+            _gaps(found, streams, model)
         else:
             _in_one_piece(found)
+        _switches(found, model, [(r, Stream.of(t)) for r, t in timings if r.switch])
+        _parts(found, {r.prompt.id: t for r, t in timings if r.split})
         found.validity = self._validity(model, list(played.values()), list(streams.values()))
         return found
 
@@ -140,6 +176,12 @@ class Latency:
         return Geometry(
             frames=frames, height=self.world.size, width=self.world.size, fps=self.world.fps
         )
+
+
+def _dealt(kinds: Sequence[Sequence[Request]]) -> list[Request]:
+    """All requests, each kind spread evenly over the whole."""
+    placed = [((n + 0.5) / len(kind), r) for kind in kinds for n, r in enumerate(kind)]
+    return [request for _, request in sorted(placed, key=lambda pair: pair[0])]
 
 
 # --- what is concluded ----------------------------------------------------------------------------
@@ -176,8 +218,9 @@ def _first_frames(found: Conclusion, streams: Mapping[str, Stream]) -> None:
     found.add("throughput", throughput, unit="frames a second", better="higher")
 
 
-def _gaps(found: Conclusion, streams: Mapping[str, Stream], native: int) -> None:
+def _gaps(found: Conclusion, streams: Mapping[str, Stream], model: ModelCard) -> None:
     """Everything that needs more than one chunk."""
+    native = model.native_frames or NATIVE
     gaps = [1000 * gap for stream in streams.values() for gap in stream.gaps]
     for q in PERCENTILES:
         found.estimates[f"gap_p{100 * q:.0f}"] = stats.percentile(
@@ -190,6 +233,8 @@ def _gaps(found: Conclusion, streams: Mapping[str, Stream], native: int) -> None
         found.estimates[f"late_{rate}"] = stats.share(late, unit="share", better="lower")
     full = {p: pace for p, s in streams.items() if (pace := s.pace(after=native)) is not None}
     found.add("fps_full", full, unit="frames a second", better="higher")
+    latents = {p: pace / model.frames_per_latent for p, pace in full.items()}
+    found.add("latents_full", latents, unit="latent frames a second", better="higher")
     paces = {p: [s.paces] for p, s in streams.items() if len(s.gaps) > 1}
     if not paces or len({s.frames for s in streams.values()}) > 1:
         found.estimates["fps_slope"] = stats.missing("n/a: streams came in unequal chunks")
@@ -211,5 +256,40 @@ def _gaps(found: Conclusion, streams: Mapping[str, Stream], native: int) -> None
 
 def _in_one_piece(found: Conclusion) -> None:
     names = [f"gap_p{100 * q:.0f}" for q in PERCENTILES] + [f"late_{rate}" for rate in RATES]
-    for name in (*names, "jitter", "fps_full", "fps_slope"):
+    for name in (*names, "jitter", "fps_full", "latents_full", "fps_slope"):
         found.estimates[name] = stats.missing("n/a: makes the whole clip at once")
+
+
+def _switches(
+    found: Conclusion, model: ModelCard, streams: Sequence[tuple[Request, Stream]]
+) -> None:
+    """From saying another prompt to the first frame under it."""
+    if not model.switches_prompt:
+        found.estimates["switch"] = stats.missing("n/a: cannot change its prompt while it streams")
+        return
+    waits = {r.prompt.id: 1000 * s.wait_at(r.switch.frame) for r, s in streams if r.switch}
+    found.add("switch", waits, unit="ms", better="lower")
+
+
+def _parts(found: Conclusion, timings: Mapping[str, Timing]) -> None:
+    """Where a chunk's time goes, if the model says and its parts add up to the whole.
+
+    The text is embedded once, in the first chunk; the other parts are those of a later chunk.
+    """
+    parts = {p: [{k: c.get(k, 0.0) for k in PARTS} for c in t.spans] for p, t in timings.items()}
+    whole = {p: sum(seconds for _, seconds in t.chunks) for p, t in timings.items()}
+    share = {p: sum(sum(c.values()) for c in chunks) / whole[p] for p, chunks in parts.items()}
+    found.add("explained", share, unit="share")
+    told = found.estimates["explained"].value or 0.0
+    for name in PARTS:
+        if abs(told - 1) > EXPLAINED:
+            reason = (
+                f"n/a: the parts it names are {told:.0%} of the time"
+                if told
+                else "n/a: names no part"
+            )
+            found.estimates[f"part_{name}"] = stats.missing(reason)
+            continue
+        chosen = slice(0, 1) if name == "text" else slice(1, None)
+        times = {p: [1000 * c[name] for c in chunks[chosen]] for p, chunks in parts.items()}
+        found.add(f"part_{name}", times, unit="ms", better="lower")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfbench import clock
 from sfbench.interfaces import BatchedModel, VideoModel
 from sfbench.reference import adapters, trainer
 from sfbench.reference.checkpoint import CheckpointError
@@ -134,3 +135,47 @@ def test_another_codec_is_refused(weights: Path, tmp_path: Path) -> None:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(CheckpointError, match="trained on another codec"):
         adapters.load(str(tmp_path / "smoke-diffusion-forcing.safetensors"))
+
+
+# --- prompt switches, parts and scopes ------------------------------------------------------------
+
+
+def test_a_sent_prompt_changes_the_next_chunk_and_no_earlier_one() -> None:
+    model = adapters.load("self-forcing-dmd")  # a trained one: its prompt is to be seen
+    assert model.card.switches_prompt
+    first, other = request(size=32), request(1).prompt
+    assert other.text != first.prompt.text
+    stream = model.generate(first)
+    made = [stream.send(sent) for sent in (None, None, other, None)]
+    away = np.abs(np.concatenate(made).astype(int) - whole(model, first)).max((1, 2, 3))
+    assert (away[:4] == 0).all() and (away[4:] > 20).all()
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_the_prompt_already_said_changes_nothing(model: adapters.ReferenceModel) -> None:
+    stream = model.generate(request())
+    made = [next(stream), stream.send(request().prompt), *stream]
+    assert np.array_equal(np.concatenate(made), whole(model, request()))
+
+
+def test_less_is_done_in_a_narrower_scope(model: adapters.ReferenceModel) -> None:
+    usual = whole(model, request())
+    for scope in ("dit+decode", "dit"):
+        narrow = request().model_copy(update={"options": {"scope": scope}})
+        model.prepare(narrow)
+        timed = clock.Timed(lambda asked=narrow: model.generate(asked), split=True)
+        frames = np.concatenate(list(timed))
+        assert np.array_equal(frames, usual if scope == "dit+decode" else np.zeros_like(usual))
+        parts = {name for chunk in timed.spans for name in chunk}
+        assert parts == {"denoise", "cache"} | ({"decode"} if scope == "dit+decode" else set())
+
+
+def test_the_parts_of_a_chunk_are_named(model: adapters.ReferenceModel) -> None:
+    timed = clock.Timed(lambda: model.generate(request()), split=True)
+    list(timed)
+    assert timed.spans[0].keys() == {"text", "denoise", "decode"}
+    assert all(chunk.keys() == {"cache", "denoise", "decode"} for chunk in timed.spans[1:])
+    plain = clock.Timed(lambda: model.generate(request()))
+    list(plain)
+    assert not plain.spans

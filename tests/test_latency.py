@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sfbench import clock, figures, latency, leaderboard, runner, stats
+from sfbench import clock, figures, latency, leaderboard, runner, session, stats
 from sfbench.interfaces import Frames
 from sfbench.latency import Stream
-from sfbench.schema import ModelCard, Request, Result, Scores, Timing
+from sfbench.schema import ModelCard, Prompt, Request, Result, Scores, Startup, Timing
 from sfbench.tasks.latency import CHEAT, NOISY, Latency
 
 Seconds = Callable[[int, int], float]
@@ -42,14 +43,43 @@ class Scripted:
         known: dict[str, object] = {"name": "scripted", "chunk": 2, "native_frames": 12}
         self.card = ModelCard(**(known | card))
         self.time, self.seconds, self.streams = time, seconds, 0
+        self.heard: list[tuple[int, str]] = []
+        self.prepared: list[str] = []
 
-    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+    def prepare(self, request: Request) -> None:
+        self.prepared.append(request.prompt.text)
+        self.time.now += 5.0
+
+    def generate(
+        self, request: Request, context: Frames | None = None
+    ) -> Generator[Frames, Prompt | None, None]:
         stream, self.streams = self.streams, self.streams + 1
         size = self.card.chunk if self.card.causal else request.geometry.frames
         assert size is not None
         for k in range(request.geometry.frames // size):
             self.time.now += self.seconds(stream, k)
-            yield np.zeros((size, request.geometry.height, request.geometry.width, 3), np.uint8)
+            prompt = yield np.zeros(
+                (size, request.geometry.height, request.geometry.width, 3), np.uint8
+            )
+            if prompt is not None:
+                self.heard.append((size * (k + 1), prompt.text))
+                self.time.now += 0.07  # it has to be embedded
+
+
+class Split(Scripted):
+    """Says what its parts take: a half is denoising, a tenth each the other two, and the rest."""
+
+    told = ("denoise", "denoise", "cache", "decode", "decode")
+
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        with clock.span("text"):
+            self.time.now += 0.2
+        for _ in range(request.geometry.frames // 2):
+            for name in self.told:
+                with clock.span(name):
+                    self.time.now += 0.01
+            self.time.now += 0.001
+            yield np.zeros((2, request.geometry.height, request.geometry.width, 3), np.uint8)
 
 
 class Slow(Latency):
@@ -137,6 +167,112 @@ def test_a_clip_in_one_piece(time: FakeClock, tmp_path: Path) -> None:
     assert [row.label for row in group.native] == ["scripted"]
 
 
+# --- prompt switches, parts, scopes ---------------------------------------------------------------
+
+
+def test_a_prompt_switch_is_said_in_mid_stream_and_timed(time: FakeClock, tmp_path: Path) -> None:
+    task, model = Latency(tier="lite"), Scripted(time, lambda s, k: 0.05, switches_prompt=True)
+    result = runner.run(task, model, tmp_path)
+    assert value(result, "switch") == pytest.approx(50 + 70)
+    assert value(result, "gap_p95") == pytest.approx(50), "plain streams are not switched"
+    switched = [r for r in task.requests(model.card) if r.switch]
+    assert model.heard == [(48, r.switch.prompt.text) for r in switched if r.switch]
+    assert all(r.switch and r.switch.prompt.text != r.prompt.text for r in switched)
+
+
+def test_a_model_that_cannot_switch_is_not_asked(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05)
+    assert result.estimates["switch"].value is None
+    assert "cannot change its prompt" in result.estimates["switch"].method
+
+
+def test_a_model_that_says_it_switches_and_does_not(time: FakeClock, tmp_path: Path) -> None:
+    class Deaf(Split):
+        def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+            return iter(list(super().generate(request, context)))
+
+    model = Deaf(time, lambda s, k: 0.05, switches_prompt=True)
+    result = runner.run(Latency(tier="smoke"), model, tmp_path)
+    assert result.failures == {"model": 1} and not result.validity.ok
+
+
+def test_the_parts_of_a_chunk(time: FakeClock, tmp_path: Path) -> None:
+    result = runner.run(Latency(tier="lite"), Split(time, lambda s, k: 0.0), tmp_path)
+    exact = {"text": 200, "denoise": 20, "cache": 10, "decode": 20}
+    for name, expected in exact.items():
+        assert value(result, f"part_{name}") == pytest.approx(expected), name
+    assert value(result, "explained") == pytest.approx((0.2 + 48 * 0.05) / (0.2 + 48 * 0.051), 1e-4)
+
+
+def test_parts_that_do_not_add_up_are_not_published(time: FakeClock, tmp_path: Path) -> None:
+    model = Split(time, lambda s, k: 0.0)
+    model.told = ("denoise", "guidance", "cache", "decode", "decode")
+    result = runner.run(Latency(tier="lite"), model, tmp_path)
+    assert value(result, "explained") == pytest.approx((0.2 + 48 * 0.04) / (0.2 + 48 * 0.051), 1e-4)
+    assert result.estimates["part_denoise"].value is None
+    assert "are 80% of the time" in result.estimates["part_denoise"].method
+
+
+def test_a_model_without_parts_says_so(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05)
+    assert "names no part" in result.estimates["part_decode"].method
+
+
+def test_a_scope_is_prepared_outside_the_clock(time: FakeClock, tmp_path: Path) -> None:
+    task = Latency(tier="lite", scope="dit")
+    model = Scripted(time, lambda s, k: 0.05, scopes=("e2e", "dit"))
+    result = runner.run(task, model, tmp_path / "dit")
+    assert value(result, "first_frame") == pytest.approx(50) and len(model.prepared) == 10
+    whole = measured(time, tmp_path / "e2e", lambda s, k: 0.05)
+    with pytest.raises(leaderboard.Incomparable, match=r"scope \(dit vs e2e\)"):
+        leaderboard.require_comparable([result, whole])
+
+
+def test_a_scope_that_a_model_does_not_offer_is_refused(time: FakeClock, tmp_path: Path) -> None:
+    result = runner.run(
+        Latency(tier="smoke", scope="dit"), Scripted(time, lambda s, k: 0.05), tmp_path
+    )
+    assert result.failures == {"unsupported": 5} and not result.validity.ok
+
+
+@pytest.mark.parametrize("field", ({"dtype": "bfloat16"}, {"compiled": True}))
+def test_other_arithmetic_is_another_table(
+    time: FakeClock, tmp_path: Path, field: dict[str, object]
+) -> None:
+    a = measured(time, tmp_path / "a", lambda s, k: 0.05, "smoke")
+    b = measured(time, tmp_path / "b", lambda s, k: 0.05, "smoke", **field)
+    with pytest.raises(leaderboard.Incomparable, match=f"differ in {next(iter(field))}"):
+        leaderboard.require_comparable([a, b])
+
+
+def test_latents_are_not_pixels(time: FakeClock, tmp_path: Path) -> None:
+    result = measured(time, tmp_path, lambda s, k: 0.05, frames_per_latent=4)
+    assert value(result, "fps_full") == pytest.approx(40)
+    assert value(result, "latents_full") == pytest.approx(10)
+
+
+def test_models_take_turns(
+    time: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[str] = []
+
+    class Turned(Scripted):
+        def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+            played.append(self.card.name)
+            yield from super().generate(request, context)
+
+    monkeypatch.setattr(session, "resolve", lambda n: Turned(time, lambda s, k: 0.05, name=n))
+    started = Startup(
+        ready_s=1, first_frame_s=2, peak_bytes=3, steady_bytes=2, cuda_peak_bytes=None
+    )
+    monkeypatch.setattr(runner, "measure", lambda name, dataset, request: started)
+    plans = session.plan("latency", {"tier": "lite"}, ["a:x", "b:x"], tmp_path, None)
+    results = session.run(plans, {})
+    assert "".join(n[0] for n, _ in itertools.groupby(played)) == "ab" * 4
+    assert all(r.validity.ok and r.estimates["gap_p50"].n == 6 * 47 for r in results)
+    assert not list(tmp_path.rglob("*.mp4")), "a clip that is timed is not kept"
+
+
 # --- what may not be trusted says so --------------------------------------------------------------
 
 
@@ -194,19 +330,19 @@ def test_other_conditions_are_another_table(
 def test_a_resumed_run_warms_up_again(time: FakeClock, tmp_path: Path) -> None:
     task = Latency(tier="lite")
     first = Scripted(time, lambda s, k: 0.05)
-    runner.run(task, first, tmp_path, limit=4)
-    assert first.streams == 4
+    runner.run(task, first, tmp_path, limit=5)
+    assert first.streams == 4  # and one in a process of its own
     # A process that starts again is slow at first; those streams are not recorded.
     second = Scripted(time, lambda s, k: 0.05 if s >= 2 else 9.0)
     result = runner.run(task, second, tmp_path)
-    assert second.streams == 2 + 4
+    assert second.streams == 2 + 4 + 2  # the last two are timed part by part
     assert result.validity.ok and value(result, "gap_p95") == pytest.approx(50)
 
 
 def test_the_machines_own_speed_is_told_beside(
     time: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speeds = iter([9.0, 9.0, *[0.010, 0.014] * 3])  # the two of the warm-up do not count
+    speeds = iter([9.0, 9.0, *[0.010, 0.014] * 3, 9.0, 9.0])  # neither warm-up nor parts
     monkeypatch.setattr(runner, "machine_seconds", lambda: next(speeds))
     assert value(measured(time, tmp_path, lambda s, k: 0.05), "machine") == pytest.approx(12)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfbench import leaderboard, tables
+from sfbench.boards import board_of
 from sfbench.leaderboard import Incomparable
 from sfbench.schema import Estimate, Geometry, Result
 
@@ -222,7 +223,7 @@ def estimate(value: float | None, low: float | None, high: float | None) -> Esti
     ],
 )
 def test_cells(found: Estimate | None, text: str) -> None:
-    column = leaderboard.BOARDS["long-horizon"].columns[0]
+    column = board_of("long-horizon").columns[0]
     assert tables.format_estimate(found, column) == text
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from rich.console import Console
 
 from sfbench import report, stats, video
-from sfbench.boards import BOARDS
+from sfbench.boards import board_of
+from sfbench.registry import providers
 from sfbench.schema import ClipRef, Geometry, Prompt, Record, Request, Result
 from sfbench.tables import Unmarked
 
@@ -161,9 +162,9 @@ def test_a_headline_row_that_is_not_there_is_named(runs: Path, tmp_path: Path) -
         report.write_report([runs], tmp_path, ["png"], headline=["modl-a"])
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", providers("boards"))
 def test_a_terminal_of_80_characters_has_room_for_every_heading(name: str) -> None:
-    columns = [column for column in BOARDS[name].columns if column.brief]
+    columns = [column for column in board_of(name).columns if column.brief]
     estimates = {c.key: stats.mean(spread(0.5, 1)) for c in columns}
     row = result("diffusion-forcing@4", spread(0.1, 1), steps=16, task={"name": name})
     row = row.model_copy(update={"estimates": estimates})

@@ -1,0 +1,140 @@
+"""The long-horizon table: exposure bias ranks it, drift stands beside it."""
+
+from __future__ import annotations
+
+from sfbench.boards import Board, Column
+
+EXPOSURE = (
+    Column(
+        "violation_own",
+        "violation, own context",
+        "lower",
+        "violation of the scene's appearance and of the law of motion, 0..1, while the model "
+        "continues its own re-encoded frames after a true prefix. Ranks the table.",
+        brief=True,
+    ),
+    Column(
+        "exposure_gap",
+        "exposure gap",
+        "lower",
+        "the same minus the violation under true context: what feeding on its own frames "
+        "costs. 0 for a perfect sampler.",
+        brief=True,
+    ),
+    Column(
+        "exposure_gap_growth",
+        "gap growth",
+        "lower",
+        "slope of the gap over the continuation, per native horizon; above 0, errors feed on "
+        "themselves.",
+    ),
+    Column(
+        "round_trip",
+        "round trip",
+        "lower",
+        "violation streamed from the running cache minus re-encoded: what users get against "
+        "the same path as true context.",
+    ),
+    Column(
+        "context_help",
+        "context helps",
+        "higher",
+        "error against the exact continuation under another clip's frames minus under the "
+        "true ones, in sides of the frame. Not above 0: the model ignores its context.",
+    ),
+    Column(
+        "excess_error",
+        "excess error",
+        "lower",
+        "distance of the object from its exact place under own context, in sides of the "
+        "frame, minus that of an ideal observer of the same prefix.",
+    ),
+    Column(
+        "recovery_half_life",
+        "recovery",
+        "lower",
+        "frames until half of the excess violation after a damaged context is gone; n/a: not "
+        "within the clip.",
+        style="{:.0f}",
+    ),
+)
+
+DRIFT = (
+    Column(
+        "violation_1x",
+        "violation at 1x",
+        "lower",
+        "free generation from the prompt, first native horizon.",
+    ),
+    Column(
+        "violation_8x",
+        "violation at 8x",
+        "lower",
+        "free generation from the prompt, eighth native horizon.",
+    ),
+    Column(
+        "drift",
+        "drift at 8x",
+        "lower",
+        "violation at 8x minus violation at 1x: what a clip loses as it goes on.",
+        brief=True,
+    ),
+    Column(
+        "worst_window",
+        "worst window",
+        "lower",
+        "highest violation of any window of a free clip, mean over clips.",
+    ),
+    Column(
+        "alive_8x",
+        "alive at 8x",
+        "higher",
+        "share of free clips in which no measure has left its failure band by the eighth "
+        "native horizon.",
+        style="{:.0%}",
+        brief=True,
+    ),
+    Column(
+        "time_to_failure",
+        "time to failure",
+        "higher",
+        "median frames until a free clip leaves the band.",
+        style="{:.0f}",
+    ),
+    Column(
+        "adherence_1x",
+        "prompt at 1x",
+        "higher",
+        "share of the prompt's attributes that the first native horizon shows.",
+        style="{:.2f}",
+        brief=True,
+    ),
+    Column("adherence_8x", "prompt at 8x", "higher", "the same for the eighth.", style="{:.2f}"),
+    Column(
+        "motion_1x",
+        "motion at 1x",
+        None,
+        "persistent speed in units of the lawful speed: 1 is true, 0 is frozen or noise.",
+        style="{:.2f}",
+        brief=True,
+    ),
+    Column("motion_8x", "motion at 8x", None, "the same for the eighth.", style="{:.2f}"),
+    Column(
+        "jitter_8x",
+        "jitter at 8x",
+        "lower",
+        "change of the step between frames away from walls, in lawful steps.",
+        style="{:.2f}",
+    ),
+)
+
+BOARD = Board(
+    primary="violation_own",
+    horizon=True,
+    parts={"Continuing its own frames: exposure bias": EXPOSURE, "Free generation: drift": DRIFT},
+    verdicts={
+        "violation_own": ("less violation under its own context", "violation under own context"),
+        "exposure_gap": ("less exposure bias", "exposure bias"),
+        "violation_8x": ("less violation after eight horizons", "violation after eight horizons"),
+    },
+)

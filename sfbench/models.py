@@ -170,6 +170,7 @@ class Cheat:
     first frames, where the prompt names a scene, else from a moving colour field.
     """
 
+    NAMES = ("frozen", "loop", "noise")
     needs_truth = True
 
     def __init__(self, name: str) -> None:

@@ -15,6 +15,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "tasks": {
         "long-horizon": "sfbench.tasks.long_horizon:LongHorizon",
         "latency": "sfbench.tasks.latency:Latency",
+        "quality": "sfbench.tasks.quality:Quality",
     },
     # How a task's results are shown; without importing the task.
     "boards": {

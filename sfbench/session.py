@@ -15,13 +15,13 @@ from rich.table import Table
 
 from . import runner
 from .interfaces import Task, VideoModel
-from .models import resolve
+from .models import Cheat, resolve
 from .progress import shown
 from .registry import load
 from .schema import ModelCard, Request, Result
 from .store import RESULT, read_records
 
-CHEATS = ("cheat:frozen", "cheat:loop", "cheat:noise")
+CHEATS = tuple(f"cheat:{name}" for name in Cheat.NAMES)
 
 
 class UsageError(Exception):

@@ -2,14 +2,17 @@
 
 Whatever is wrong with a file is a :class:`VideoError` of one sentence. A file may come from anyone:
 only plain video containers are opened (no playlists, which name other files and hosts), and the
-size of a frame is checked before the first one is decoded.
+size of a frame is checked before the first one is decoded. All checks are those of :func:`stream`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +31,8 @@ MAX_PIXELS = 8192 * 8192
 """Pixels of one frame."""
 CODED_PIXELS = 256 * 256
 """What a codec may add at the edges, on the safe side: frames are coded in blocks."""
+DECODERS = 4
+"""Threads of one decoder at the most: each may hold a frame, so memory must not grow with cores."""
 RATE_DENOMINATOR = 1001  # exact for whole rates and for 24000/1001 and its kin
 
 
@@ -66,17 +71,102 @@ def read_clip(
 
     Memory stays within ``max_frames`` frames of ``max_pixels`` pixels; more is an error.
     """
+    with stream(path, max_frames, max_pixels) as reader, _told(path):
+        return np.stack(list(reader)), reader.fps
+
+
+def stream(path: Path, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS) -> Reader:
+    """Open a video to be read frame by frame, in memory that does not grow with its length.
+
+    ::
+
+        with stream(path) as reader:
+            for frame in reader:  # uint8 [H, W, 3]
+                ...
+
+    A fault further on in the file is raised when its frame is reached, and a file cut short after
+    its last frame: what was made of the frames until then is to be thrown away.
+    """
+    return Reader(path, max_frames, max_pixels)
+
+
+class Reader:
+    """An open video (:func:`stream`): its rate and size, and its frames, which can be read once."""
+
+    fps: float
+    height: int
+    width: int
+
+    def __init__(self, path: Path, max_frames: int, max_pixels: int) -> None:
+        import av
+
+        self._path, self._max_frames = path, max_frames
+        if not path.is_file():
+            raise VideoError(f"{path.name} is not a file.")
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+        with _told(path):
+            self._container = av.open(path.resolve(), options=options)
+        try:
+            self._stream = _video_stream(path, self._container)
+            _ensure_size(path, self._stream, max_pixels)
+        except VideoError:
+            self.close()
+            raise
+        context = self._stream.codec_context
+        context.options = {"max_pixels": str(2 * max_pixels + CODED_PIXELS)}
+        context.thread_type, context.thread_count = "AUTO", DECODERS
+        assert self._stream.average_rate is not None
+        self.fps = float(self._stream.average_rate)
+        self.height, self.width = context.height, context.width
+        self._frames = self._decode()
+
+    def __iter__(self) -> Iterator[Frames]:
+        return self._frames
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; frames that were not read are lost."""
+        self._container.close()
+
+    def _decode(self) -> Iterator[Frames]:
+        name, count, end = self._path.name, 0, 0.0
+        with _told(self._path):
+            for frame in self._container.decode(self._stream):
+                if frame.is_corrupt:
+                    raise VideoError(f"{name} is damaged at frame {count}.")
+                if count == self._max_frames:
+                    raise VideoError(
+                        f"{name} has more than the {self._max_frames} frames that are read."
+                    )
+                if (frame.height, frame.width) != (self.height, self.width):
+                    raise VideoError(f"{name} changes its size at frame {count}.")
+                count, end = count + 1, frame.time or 0.0
+                yield _pixels(frame)
+        if not count:
+            raise VideoError(f"{name} holds no frame.")
+        _ensure_whole(self._path, self._container, self._stream, count, end)
+
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the decoder raises, as one sentence."""
     import av
 
-    if not path.is_file():
-        raise VideoError(f"{path.name} is not a file.")
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        with av.open(path.resolve(), options=options) as container:
-            stream = _video_stream(path, container)
-            _ensure_size(path, stream, max_pixels)
-            stream.codec_context.options = {"max_pixels": str(2 * max_pixels + CODED_PIXELS)}
-            return _decode(path, container, stream, max_frames)
+        yield
     except (av.FFmpegError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoError(f"{path.name} cannot be read as video ({reason}).") from None
@@ -85,7 +175,10 @@ def read_clip(
 def _video_stream(path: Path, container: av.container.InputContainer) -> VideoStream:
     if not container.streams.video:
         raise VideoError(f"{path.name} holds no video stream.")
-    return container.streams.video[0]
+    found = container.streams.video[0]
+    if not found.average_rate:
+        raise VideoError(f"{path.name} does not say its frame rate.")
+    return found
 
 
 def _ensure_size(path: Path, stream: VideoStream, max_pixels: int) -> None:
@@ -94,28 +187,6 @@ def _ensure_size(path: Path, stream: VideoStream, max_pixels: int) -> None:
         raise VideoError(
             f"{path.name} has frames of {width}x{height}; from 1 to {max_pixels} pixels are read."
         )
-
-
-def _decode(
-    path: Path, container: av.container.InputContainer, stream: VideoStream, max_frames: int
-) -> tuple[Frames, float]:
-    if not stream.average_rate:
-        raise VideoError(f"{path.name} does not say its frame rate.")
-    frames: list[Frames] = []
-    end = 0.0
-    for frame in container.decode(stream):
-        if frame.is_corrupt:
-            raise VideoError(f"{path.name} is damaged at frame {len(frames)}.")
-        if len(frames) == max_frames:
-            raise VideoError(f"{path.name} has more than the {max_frames} frames that are read.")
-        frames.append(_pixels(frame))
-        end = frame.time or 0.0
-        if frames[-1].shape != frames[0].shape:
-            raise VideoError(f"{path.name} changes its size at frame {len(frames) - 1}.")
-    if not frames:
-        raise VideoError(f"{path.name} holds no frame.")
-    _ensure_whole(path, container, stream, len(frames), end)
-    return np.stack(frames), float(stream.average_rate)
 
 
 def _pixels(frame: Any) -> Frames:

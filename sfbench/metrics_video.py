@@ -1,0 +1,334 @@
+"""Measures of any video that need no weights: one pass, the memory of two frames.
+
+:func:`watch` shows every frame to every measure as a :class:`View`; a video's value is the mean
+over the frames that have one. A measure that compares frames uses :attr:`View.before`, which is
+``None`` after a shot cut, so that a cut is not taken for motion or flicker. Only
+``temporal_flickering`` is VBench's own measure, cuts included; all other names are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import metrics_flow
+from .interfaces import Frames
+from .metrics_flow import Grey
+from .metrics_view import Series as Series
+from .metrics_view import Track
+from .metrics_view import View as View
+from .metrics_view import Watched as Watched
+from .schema import Better
+from .video import VideoError
+
+BLACK, WHITE = 2, 253
+"""Luma levels at and beyond which a pixel counts as clipped: a codec moves the ends a little."""
+GRID = 8
+REPEAT_LEVELS = 4.0
+"""Levels of 255 by which no tile of a repeated frame differs. Freezing, coded again by x264, stays
+below 3.2 up to crf 38, single repeats within motion below 4.4 up to crf 23 (half of them at
+crf 30); the least that moving frames of the same clips differed was 6.4."""
+TILES = (18, 32)
+
+
+@dataclass(frozen=True)
+class VideoMeasure:
+    """A measure with its declaration."""
+
+    name: str
+    version: int
+    better: Better | None
+    unit: str
+    bounds: tuple[float | None, float | None]
+    sees: str
+    blind_to: str
+    per_frame: Callable[[View], float | None]
+    """``None``: no value at this frame, e.g. the first one of a measure that compares two."""
+
+
+class Observer(Protocol):
+    """Sees every frame in order, for results of its own; it must not keep the views."""
+
+    def add(self, view: View) -> None:
+        """Called once a frame."""
+        ...
+
+
+def watch(
+    frames: Iterable[Frames],
+    fps: float,
+    measures: Sequence[VideoMeasure] | None = None,
+    observers: Sequence[Observer] = (),
+) -> Watched:
+    """Measure a video in one pass; ``frames`` are ``uint8 [H, W, 3]``, each an array of its own.
+
+    Without ``measures`` it is all of :data:`MEASURES`. Memory is that of two frames with their
+    planes, and five bytes a frame and measure, whatever the length.
+    """
+    measures = MEASURES if measures is None else measures
+    tracks = {measure.name: Track() for measure in measures}
+    cuts: list[int] = []
+    count, view = 0, None
+    for count, rgb in enumerate(frames, start=1):
+        _ensure_like(rgb, view)
+        view = View(rgb, count - 1, fps, view)
+        if view.previous and view.previous.previous:
+            view.previous.previous.forget()
+        if view.cut:
+            cuts.append(view.index)
+        for measure in measures:
+            tracks[measure.name].add(measure.per_frame(view))
+        for observer in observers:
+            observer.add(view)
+    return Watched(
+        values={name: track.mean() for name, track in tracks.items()},
+        series={name: track.series() for name, track in tracks.items()},
+        frames=count,
+        fps=fps,
+        cuts=tuple(cuts),
+    )
+
+
+# --- two frames -----------------------------------------------------------------------------------
+
+
+def temporal_flickering(view: View) -> float | None:
+    """VBench: (255 - mean over pairs of the mean absolute difference) / 255, over RGB levels.
+
+    The mean over pairs is the video's; taken after the map instead of before it, it is the same.
+    """
+    import cv2
+
+    if view.previous is None:
+        return None
+    difference = cv2.norm(view.rgb, view.previous.rgb, cv2.NORM_L1) / view.rgb.size
+    return (255 - difference) / 255
+
+
+def motion_magnitude(view: View) -> float | None:
+    """Mean length of the optical flow, in frame diagonals a second.
+
+    A second, not a frame: so that one scene at 12 and at 24 frames a second moves equally fast;
+    the diagonal: so that it does at 480 and at 720 lines.
+    """
+    if view.flow is None:
+        return None
+    height, width = view.rgb.shape[:2]
+    small_height, small_width = view.small.shape
+    scale = width / small_width, height / small_height
+    length = float(metrics_flow.lengths(view.flow, scale).mean())
+    return length / float(np.hypot(height, width)) * view.fps
+
+
+def motion_smoothness_flow(view: View) -> float | None:
+    """Share of the motion that continues from the pair of frames before: 1 minus its change.
+
+    The formula is that of :func:`sfbench.metrics_flow.smoothness`.
+    """
+    if view.flow is None or view.before is None or view.before.flow is None:
+        return None
+    return metrics_flow.smoothness(view.flow, view.before.flow)
+
+
+def warping_error(view: View) -> float | None:
+    """Mean difference from the frame before, moved along the flow (Lai et al. 2018); 0..1."""
+    if view.before is None or view.flow is None or view.flow_forth is None:
+        return None
+    return metrics_flow.warping_error(view.small, view.before.small, view.flow, view.flow_forth)
+
+
+def repeated_frames(view: View) -> float | None:
+    """1 where the frame repeats the one before: no tile (18 x 32) differs by 4 levels of luma.
+
+    A test for equal pixels would be blind once a video was compressed again.
+    """
+    if view.previous is None:
+        return None
+    now, before = (_tiles(v.small) for v in (view, view.previous))
+    return float(np.abs(now - before).max() < REPEAT_LEVELS)
+
+
+# --- one frame ------------------------------------------------------------------------------------
+
+
+def sharpness(view: View) -> float:
+    """Logarithm of the variance of the Laplacian of luma, as :func:`sfbench.metrics.sharpness`."""
+    import cv2
+
+    laplacian = cv2.Laplacian(view.luma, cv2.CV_32F)
+    # The border has no neighbours beyond it; frames of one or two pixels are nothing but border.
+    inner = laplacian[1:-1, 1:-1] if min(laplacian.shape) > 2 else laplacian
+    variance = cv2.norm(inner, cv2.NORM_L2) ** 2 / inner.size - cv2.mean(inner)[0] ** 2
+    return float(np.log10(max(variance, 0.0) + 1))
+
+
+def exposure(view: View) -> float:
+    """Mean Rec. 709 luma."""
+    import cv2
+
+    return cv2.mean(view.luma)[0] / 255
+
+
+def clipped(view: View) -> float:
+    """Share of pixels whose luma is at most 2 or at least 253."""
+    import cv2
+
+    within = cv2.inRange(view.grey, np.array(BLACK + 1), np.array(WHITE - 1))
+    return 1 - cv2.countNonZero(within) / view.grey.size
+
+
+def saturation(view: View) -> float:
+    """Mean HSV saturation."""
+    import cv2
+
+    red, green, blue = cv2.split(view.rgb)
+    high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    # Whole steps of 1/255; where all three are 0, OpenCV's quotient of whole numbers is 0.
+    return cv2.mean(cv2.divide(cv2.subtract(high, low), high, scale=255))[0] / 255
+
+
+def blockiness(view: View) -> float:
+    """How far differences across the lines of an 8 x 8 grid exceed those within its blocks.
+
+    With B the mean absolute luma difference of neighbours across the grid and A that of all other
+    neighbours (Wang, Sheikh and Bovik 2002), the mean over both directions of (B - A) / (B + A):
+    0 without a grid, 1 where blocks are flat. The grid starts at the frame's corner.
+    """
+    import cv2
+
+    grey, excess = view.grey, []
+    for axis, pixels in enumerate(grey.shape):
+        if pixels <= GRID:
+            continue
+        steps = (
+            cv2.absdiff(grey[1:], grey[:-1])
+            if axis == 0
+            else cv2.absdiff(grey[:, 1:], grey[:, :-1])
+        )
+        lines = cv2.reduce(steps, 1 - axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel()
+        across = np.arange(1, pixels) % GRID == 0
+        b, a = float(lines[across].mean()), float(lines[~across].mean())
+        excess.append((b - a) / (b + a) if b + a else 0.0)
+    return float(np.mean(excess)) if excess else 0.0
+
+
+MEASURES = (
+    VideoMeasure(
+        "temporal_flickering",
+        1,
+        "higher",
+        "0..1",
+        (0, 1),
+        "flicker, noise, jumps",
+        "freezing, which is its best value; cannot tell motion and cuts from flicker",
+        temporal_flickering,
+    ),
+    VideoMeasure(
+        "motion_magnitude",
+        1,
+        None,
+        "diagonals/s",
+        (0, None),
+        "slowing, freezing, rushing",
+        "whether the motion makes sense; follows nothing on flat areas",
+        motion_magnitude,
+    ),
+    VideoMeasure(
+        "motion_smoothness_flow",
+        1,
+        "higher",
+        "0..1",
+        (0, 1),
+        "stutter, jitter, reversal",
+        "freezing, which has no value",
+        motion_smoothness_flow,
+    ),
+    VideoMeasure(
+        "warping_error",
+        1,
+        "lower",
+        "0..1",
+        (0, 1),
+        "flicker, noise, morphing that no motion explains",
+        "freezing; detail finer than 1/256 of the longer side; hue",
+        warping_error,
+    ),
+    VideoMeasure(
+        "repeated_frames",
+        1,
+        "lower",
+        "share of frames",
+        (0, 1),
+        "freezing and stutter, also after compression",
+        "loops; freezing under noise; takes a still scene for repeats",
+        repeated_frames,
+    ),
+    VideoMeasure(
+        "sharpness",
+        1,
+        None,
+        "log10",
+        (0, None),
+        "blur and strong compression (falls), noise (rises)",
+        "motion, colour; compare at one size only",
+        sharpness,
+    ),
+    VideoMeasure(
+        "exposure", 1, None, "0..1", (0, 1), "brightening, darkening", "motion, structure", exposure
+    ),
+    VideoMeasure(
+        "clipped",
+        1,
+        "lower",
+        "share of pixels",
+        (0, 1),
+        "burning out, crushed shadows",
+        "clipping of one colour; takes black bars and white ground for clipping",
+        clipped,
+    ),
+    VideoMeasure(
+        "saturation",
+        1,
+        None,
+        "0..1",
+        (0, 1),
+        "over-saturation, greying",
+        "motion, structure",
+        saturation,
+    ),
+    VideoMeasure(
+        "blockiness",
+        1,
+        "lower",
+        "-1..1",
+        (-1, 1),
+        "an 8 x 8 grid of a codec or a decoder",
+        "grids moved by cropping or scaling; falls under noise",
+        blockiness,
+    ),
+)
+
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def _ensure_like(rgb: Frames, previous: View | None) -> None:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
+        raise VideoError(f"A frame must be uint8 [H, W, 3], not {rgb.dtype} {list(rgb.shape)}.")
+    if previous is not None and rgb.shape != previous.rgb.shape:
+        raise VideoError(
+            f"Frame {previous.index + 1} is of shape {list(rgb.shape)}, the one before of "
+            f"{list(previous.rgb.shape)}."
+        )
+
+
+def _tiles(small: Grey) -> NDArray[np.float32]:
+    import cv2
+
+    size = TILES[::-1]
+    tiles = cv2.resize(small.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(tiles, np.float32)

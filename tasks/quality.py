@@ -1,0 +1,268 @@
+"""The quality task: what clips of native length show, whatever made them (DESIGN.md 6).
+
+Every model makes clips of its native horizon (12 frames) from the prompt alone, so that causal and
+bidirectional models stand in one table. The world's oracle says how far a clip does what its prompt
+asks and obeys the law; several seeds a prompt say how far the clips of one prompt differ; and clips
+are held, as samples, against true clips of *the same prompts* (other scenes than the model could
+have seen: the law's own draws, given the words). Pixel measures that know nothing of this world
+stand in a part of their own (:mod:`.proxies`).
+
+====== ======= ===== =====
+tier   prompts seeds clips
+====== ======= ===== =====
+full        32     4   128
+lite        16     4    64
+smoke        8     2    16
+====== ======= ===== =====
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfbench import kernel, metrics_video, stats
+from sfbench.interfaces import Frames
+from sfbench.schema import (
+    Estimate,
+    Geometry,
+    ModelCard,
+    Prompt,
+    Record,
+    Request,
+    SceneRef,
+    Scores,
+    TaskCard,
+    Validity,
+    digest,
+)
+
+from . import drift, proxies
+from .conclusion import Conclusion
+from .judge import ATTRIBUTES, NATIVE, expected_scene, free_scores
+from .oracle import State, decode, matched
+from .rows import draw_consistent
+from .shapes import Shapes, parse, render
+
+Floats = NDArray[np.float64]
+Vectors = dict[str, Floats]
+"""Prompt -> one vector a clip, ``[clips, D]``."""
+
+TIERS = {"smoke": (8, 2), "lite": (16, 4), "full": (32, 4)}  # prompts, seeds
+# VBench's flicker is for videos of a size that VBench is for; clips of 32 x 32 get no such figure.
+MEASURES = tuple(m for m in metrics_video.MEASURES if m.name != "temporal_flickering")
+# Clips of one prompt nearer to each other than this share of what true clips are: one clip.
+LEAST_DIVERSITY = 0.05
+SAME_CLIP = "DEGENERATE (the same clip for every seed)"
+
+
+class Quality:
+    """Implements :class:`sfbench.interfaces.Task`."""
+
+    TIERS = tuple(TIERS)
+    VERSION = 1
+    reference_rows = ("oracle:truth", "oracle:observer", "truth:codec")
+
+    def __init__(
+        self,
+        dataset: str = "shapes-1",
+        tier: str = "full",
+        size: int = 32,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        """``seeds`` replaces the tier's; ``size`` is pixels a side."""
+        if tier not in TIERS:
+            raise ValueError(f"unknown tier '{tier}'; the tiers are {', '.join(TIERS)}")
+        self.world = Shapes(dataset, size)
+        self.count, clips = TIERS[tier]
+        self.seeds = tuple(range(clips) if seeds is None else seeds)
+        if not self.seeds:
+            raise ValueError("quality needs at least one seed")
+        self.card = TaskCard(
+            name="quality",
+            version=self.VERSION,
+            tier=tier,
+            dataset=dataset,
+            prompts_sha256=digest([p.model_dump() for p in self._prompts()]),
+            geometry=Geometry(frames=NATIVE, height=size, width=size, fps=self.world.fps),
+            seeds=self.seeds,
+            metrics={"oracle": 1, "kernel": 1, "diversity": 1}
+            | {m.name: m.version for m in MEASURES},
+        )
+
+    def requests(self, model: ModelCard) -> list[Request]:
+        """One clip a prompt and seed."""
+        return [
+            Request(prompt=prompt, geometry=self.card.geometry, seed=seed)
+            for prompt in self._prompts()
+            for seed in self.seeds
+        ]
+
+    def truth(self, ref: SceneRef, frames: int, start: int = 0) -> Frames:
+        """True frames of a scene."""
+        return self.world.clip(ref, frames, start)
+
+    def score(self, request: Request, frames: Frames) -> Scores:
+        """The oracle's verdict, the pixel measures, and the vectors that stand for the clip."""
+        text, judged = request.prompt.text, free_scores(frames, request.prompt.text)
+        watched, _ = proxies.watch(frames, request.geometry.fps, MEASURES)
+        shown = {a: judged.values[f"adherence_{a}_1x"] for a in ATTRIBUTES}
+        moved = {name: judged.values[f"{name}_1x"] for name in ("motion", "jitter")}
+        broken = {
+            name: round(float(np.mean([v for v in judged.series[name] if v is not None])), 5)
+            for name in ("violation", "looks", "moves")
+        }
+        state = [round(float(v), proxies.DIGITS) for v in state_vector(frames, text)]
+        return Scores(
+            values=shown | moved | broken | watched.values,
+            series={"state": tuple(state)} | watched.series,
+        )
+
+    def conclude(self, model: ModelCard, records: Sequence[Record]) -> Conclusion:
+        """Estimates over whatever clips there are."""
+        clips = [(r.request.prompt.id, r.scores) for r in records if r.scores]
+        found = Conclusion()
+        _adherence(found, clips)
+        for name in ("violation", "looks", "moves"):
+            found.add(name, proxies.by_prompt(clips, name), unit="0..1", better="lower")
+        found.add("motion", proxies.by_prompt(clips, "motion"), unit="lawful speed squared")
+        found.add("jitter", proxies.by_prompt(clips, "jitter"), unit="lawful steps", better="lower")
+        truth = _truth(self)
+        states = proxies.vectors(clips, "state")
+        _diversity(found, states, truth["state"])
+        _kernel(found, "kernel_state", states, truth["state"], "oracle state, Gaussian kernel")
+        seen = proxies.vectors(clips, proxies.VECTOR)
+        _kernel(found, "kernel_features", seen, truth[proxies.VECTOR], proxies.VECTOR_WORDS)
+        proxies.conclude(found, clips, MEASURES)
+        found.validity = self._validity(model, records, found.estimates)
+        return found
+
+    def _validity(
+        self, model: ModelCard, records: Sequence[Record], estimates: dict[str, Estimate]
+    ) -> Validity:
+        asked, scored = len(self.requests(model)), sum(r.scores is not None for r in records)
+        reasons = [f"{asked - scored} of {asked} clips were not scored"] if scored < asked else []
+        flags = [] if model.kind == "reference-row" else _flags(estimates)
+        return Validity(ok=not reasons, reasons=tuple(reasons), flags=tuple(flags))
+
+    def _prompts(self) -> list[Prompt]:
+        refs = [
+            SceneRef(dataset=self.world.level, split="test", index=i) for i in range(self.count)
+        ]
+        return [
+            Prompt(id=f"test-{ref.index}", text=self.world.prompt(ref), scene=ref) for ref in refs
+        ]
+
+
+# --- clips as vectors -----------------------------------------------------------------------------
+
+
+def state_vector(frames: Frames, text: str) -> Floats:
+    """A clip as the oracle sees it, ``[12 N]`` for one body, ``[9 N + 3]`` in general.
+
+    Of each body: share of frames it is seen in, place at first, step a frame, radius, colour; then
+    the background's colour. A body that is never seen is all zeros: far from any true clip.
+    """
+    wanted, _ = parse(text)
+    seen = decode(frames, bodies=len(wanted))
+    state = matched(seen, expected_scene(seen, text))
+    bodies = [_body_vector(state, n) for n in range(len(wanted))]
+    return np.concatenate([*bodies, np.median(state.background_rgb, axis=0)])
+
+
+def _body_vector(state: State, n: int) -> Floats:
+    found = np.flatnonzero(state.found[:, n])
+    if not len(found):
+        return np.zeros(9)
+    place, colour = state.centre[found, n], state.rgb[found, n]
+    steps = np.diff(place, axis=0)[np.diff(found) == 1]
+    step = np.median(steps, axis=0) if len(steps) else np.zeros(2)
+    radius = np.median(state.radius[found, n])
+    return np.array(
+        [len(found) / len(state.found), *place[0], *step, radius, *np.median(colour, axis=0)]
+    )
+
+
+@lru_cache(maxsize=2)
+def _truth_of(
+    level: str, size: int, texts: tuple[tuple[str, str], ...], seeds: tuple[int, ...]
+) -> dict[str, Vectors]:
+    """Vectors of true clips of the same prompts, as many as a model makes."""
+    fps = Shapes(level, size).fps
+    states: Vectors = {}
+    seen = []
+    for prompt, text in texts:
+        rng = np.random.default_rng([stats.RNG_SEED, int(digest(text), 16)])
+        clips = [render(draw_consistent(text, rng), NATIVE, size) for _ in seeds]
+        states[prompt] = np.stack([state_vector(clip, text) for clip in clips])
+        seen += [(prompt, proxies.watch(clip, fps, ())[0]) for clip in clips]
+    return {"state": states, proxies.VECTOR: proxies.vectors(seen, proxies.VECTOR)}
+
+
+def _truth(task: Quality) -> dict[str, Vectors]:
+    texts = tuple((prompt.id, prompt.text) for prompt in task._prompts())
+    return _truth_of(task.world.level, task.world.size, texts, task.seeds)
+
+
+# --- what is concluded ----------------------------------------------------------------------------
+
+
+def _adherence(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
+    """Each attribute, and their mean."""
+    for attribute in ATTRIBUTES:
+        sample = proxies.by_prompt(clips, attribute)
+        found.add(f"adherence_{attribute}", sample, unit="share", better="higher")
+    whole: dict[str, list[float]] = {}
+    for prompt, scores in clips:
+        known = [v for a in ATTRIBUTES if (v := scores.values[a]) is not None]
+        if known:
+            whole.setdefault(prompt, []).append(float(np.mean(known)))
+    found.add("adherence", whole, unit="share", better="higher")
+
+
+def _diversity(found: Conclusion, model: Vectors, truth: Vectors) -> None:
+    """Mean distance between the clips of one prompt, in units of the same among true clips."""
+    if min(map(len, truth.values())) < 2:
+        found.estimates["diversity"] = stats.missing("n/a: needs two seeds a prompt")
+        return
+    scale = np.concatenate(list(truth.values())).std(axis=0)
+    scale[scale == 0] = 1
+    true = float(np.mean([_apart(rows / scale) for rows in truth.values()]))
+    ratios = {p: _apart(rows / scale) / true for p, rows in model.items() if len(rows) > 1}
+    found.add("diversity", ratios, unit="of the true clips'")
+
+
+def _flags(estimates: Mapping[str, Estimate]) -> list[str]:
+    """Words for clips that look right and are not generated: they stand still, or are one clip.
+
+    Where the object is not to be seen either, a clip is bad rather than degenerate, and ranks so.
+    """
+    looks = estimates["looks"].value
+    if looks is None or looks >= drift.LOST:
+        return []
+    limits = (
+        ("motion", drift.LEAST_MOTION, drift.NO_MOTION),
+        ("diversity", LEAST_DIVERSITY, SAME_CLIP),
+    )
+    known = [(estimates[name].value, limit, words) for name, limit, words in limits]
+    return [words for value, limit, words in known if value is not None and value < limit]
+
+
+def _apart(rows: Floats) -> float:
+    """Mean Euclidean distance of two different rows."""
+    distance = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    return float(distance[~np.eye(len(rows), dtype=bool)].mean())
+
+
+def _kernel(found: Conclusion, name: str, model: Vectors, truth: Vectors, words: str) -> None:
+    """Distance of the model's sample from the true one, and what two true samples are apart."""
+    if not model or not truth:
+        for key in (name, f"{name}_floor"):
+            found.estimates[key] = stats.missing("no clip" if truth else proxies.MISSING)
+        return
+    shape = kernel.gaussian(truth) if name == "kernel_state" else kernel.cubic
+    found.estimates[name] = kernel.distance(model, truth, shape, of=words)
+    found.estimates[f"{name}_floor"] = kernel.floor(truth, shape, of=words)

@@ -160,10 +160,14 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
-    """Read a preset by name and apply ``key.path=value`` overrides."""
-    if name not in preset_names():
+    """Read a preset, by name or from ``FILE.yaml``, and apply ``key.path=value`` overrides."""
+    own = Path(name) if name.endswith(".yaml") else None
+    if own is None and name not in preset_names():
         raise ConfigError(_unknown("preset", name, preset_names()))
-    tree = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+    if own is not None and not own.is_file():
+        raise ConfigError(f"There is no preset file '{name}'.")
+    tree = yaml.safe_load((own or PRESETS / f"{name}.yaml").read_text())
+    name = own.stem if own else name
     for text in overrides or []:
         _override(tree, text)
     return from_dict({"name": name, **tree})

@@ -1,12 +1,14 @@
 """The methods by name: what each needs, and how its networks are put together.
 
-Adding one: a class in an ``objective_*.py`` file, a line in ``METHODS``, a recipe in a preset.
+Adding one: a class in an ``objective_*.py`` file, a line in ``OURS``, a recipe in a preset. Another
+package's: a :class:`Method` in the entry-point group ``sfbench.methods``, and a preset file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
@@ -34,12 +36,15 @@ class Method:
     causal: bool
 
 
-METHODS = {
+OURS = {
     "diffusion-forcing": Method(DiffusionForcing, causal=True),
     "teacher-forcing": Method(TeacherForcing, causal=True),
     "teacher": Method(Teacher, causal=False),
     "causvid": Method(CausVid, causal=True),
     "self-forcing-dmd": Method(SelfForcing, causal=True),
+}
+METHODS: dict[str, Method] = OURS | {
+    point.name: point.load() for point in entry_points(group="sfbench.methods")
 }
 ORDER = ("codec", *METHODS)  # ancestors first
 

@@ -1,4 +1,4 @@
-"""The command line: run, train-reference, report, list.
+"""The command line: run, score, verify, train-reference, report, list.
 
 What a user can mend is one sentence on stderr. Exit codes: 0 done, 1 some requests failed, 2 usage,
 3 interrupted. Nothing slow is imported before a command needs it.
@@ -73,13 +73,16 @@ def _say(text: str, code: int) -> int:
     epilog="""\b
 Examples:
   sfbench run --task long-horizon --tier smoke
+  sfbench run --task all --tier smoke
   sfbench run --task latency --threads 1 --model reference:self-forcing-dmd
   sfbench run --model reference:self-forcing-dmd --model cheat:loop --out runs/mine
   sfbench run --model mymodule:MyModel --limit 4
   sfbench run --model videos:my_videos --dry-run"""
 )
 def run(
-    task: Annotated[str, typer.Option(help="Task; see `sfbench list tasks`.")] = "long-horizon",
+    task: Annotated[
+        str, typer.Option(help="Task, or all; see `sfbench list tasks`.")
+    ] = "long-horizon",
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -133,9 +136,10 @@ def run(
         "scope": scope,
     }
     given = {name: value for name, value in chosen.items() if value is not None}
-    plans = session.plan(task, given, model or [], out, limit)
+    planned = session.plan_all(task, given, model or [], out, limit)
     if dry_run:
-        session.show(plans)
+        for plans in planned:
+            session.show(plans)
         return
     options: dict[str, Any] = {
         "limit": limit,
@@ -144,7 +148,7 @@ def run(
         "retry_errors": retry_errors,
     }
     with _interruptible("finished requests are saved, and the same command goes on from there"):
-        results = session.run(plans, options)
+        results = [result for plans in planned for result in session.run(plans, options)]
     if any(result.failures for result in results):
         raise typer.Exit(FAILURES)
 
@@ -161,6 +165,99 @@ def _interruptible(advice: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {advice}.") from None
+
+
+# --- score, verify --------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench score --videos my_videos
+  sfbench score --videos manifest.jsonl --task long-horizon --native 5
+  sfbench score --videos my_videos --vbench all --vbench-python .venv-vbench/bin/python --dry-run
+  sfbench score --videos standard --vbench all --vbench-mode vbench_standard"""
+)
+def score(
+    videos: Annotated[
+        Path,
+        typer.Option(help="Folder of videos named <prompt>-<seed>.mp4, or a manifest.jsonl."),
+    ],
+    task: Annotated[str, typer.Option(help="quality or long-horizon.")] = "quality",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the row. [default: the folder's]")
+    ] = None,
+    native: Annotated[
+        float | None,
+        typer.Option(help="long-horizon: seconds of the native horizon, 5 unless said."),
+    ] = None,
+    vbench: Annotated[
+        str, typer.Option(metavar="DIMENSIONS", help="VBench's, with commas between, or all.")
+    ] = "",
+    vbench_python: Annotated[
+        Path | None,
+        typer.Option(envvar="SFBENCH_VBENCH_PYTHON", help="Interpreter that has vbench."),
+    ] = None,
+    vbench_mode: Annotated[
+        str, typer.Option(help="custom_input or vbench_standard.")
+    ] = "custom_input",
+    extended_prompts: Annotated[
+        Path | None,
+        typer.Option(help="File of the longer prompts that vbench_standard videos were made from."),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let VBench fetch missing weights.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory. [default: runs/score/<name>-<task>]")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be scored, and what is missing.")
+    ] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Score failed videos again.")
+    ] = False,
+) -> None:
+    """Score videos made elsewhere. The same command again goes on where it stopped."""
+    from . import scoring_session
+
+    wanted = scoring_session.VBenchWish(
+        dimensions=tuple(d.strip() for d in vbench.split(",") if d.strip()),
+        python=vbench_python,
+        mode=vbench_mode,
+        extended_prompts=extended_prompts,
+        download=download,
+    )
+    options = {} if native is None else {"native": native}
+    job = scoring_session.plan(videos, task, name, options, out)
+    if dry_run:
+        scoring_session.show(job, wanted)
+        return
+    with _interruptible("videos that are scored are saved; the same command goes on from there"):
+        result = scoring_session.run(job, wanted, retry_errors)
+    if not result.validity.ok:
+        raise typer.Exit(FAILURES)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench verify --model mymodule:MyModel
+  sfbench verify --model 'cmd:python examples/cmd_model.py'"""
+)
+def verify(
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model; see `sfbench list models`.")],
+    size: Annotated[int, typer.Option(min=8, help="Pixels a side.")] = 32,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Check that a model keeps the contract, and say in words where it does not."""
+    _use_threads(threads)
+    from .verify import verify as check
+
+    report = check(model, size=size)
+    print("\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(FAILURES)
 
 
 # --- the other commands ---------------------------------------------------------------------------
@@ -251,7 +348,7 @@ Examples:
 )
 def list_(
     what: Annotated[
-        str | None, typer.Argument(help="tasks, models, datasets, methods or presets.")
+        str | None, typer.Argument(help="tasks, models, metrics, datasets, methods or presets.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:

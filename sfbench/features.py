@@ -235,13 +235,11 @@ def _network() -> Network:
 
 
 def _layer(state: dict[str, Tensor], conv: str, norm: str, kernel: int, stride: int = 1) -> Layer:
-    weight = state.pop(f"{conv}.weight")
-    scale, shift, mean, variance = (
-        state.pop(f"{norm}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    del state[f"{norm}.num_batches_tracked"]
-    if weight.shape[2:] != (kernel, kernel):
+    parts = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = [f"{conv}.weight", *(f"{norm}.{part}" for part in parts)]
+    if not state.keys() >= set(names) or state[names[0]].shape[2:] != (kernel, kernel):
         raise FeaturesError(f"The weights of {PACKAGE} do not fit EfficientNet-Lite0.")
+    weight, scale, shift, mean, variance, _ = (state.pop(name) for name in names)
     gain = scale / (variance + BN_EPS).sqrt()
     groups = len(weight) if weight.shape[1] == 1 else 1
     return Layer(weight * gain[:, None, None, None], shift - mean * gain, stride, groups)

@@ -5,7 +5,7 @@ Shapes: T frames, H height, W width; pixels are ``uint8 [T, H, W, 3]`` RGB numpy
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -109,6 +109,23 @@ class Task(Protocol):
 
     def conclude(self, model: ModelCard, records: Sequence[Record]) -> Conclusion:
         """Aggregate the records of a run."""
+        ...
+
+
+class FootageTask(Protocol):
+    """How to score finished videos that may be longer than memory: one pass each."""
+
+    @property
+    def card(self) -> TaskCard:
+        """Identity of the task on these videos."""
+        ...
+
+    def measure(self, frames: Iterable[Frames], fps: float) -> Scores:
+        """Measure one video; ``frames`` are ``uint8 [H, W, 3]``, to be read once."""
+        ...
+
+    def conclude(self, records: Sequence[Record]) -> Conclusion:
+        """Aggregate the records of all videos."""
         ...
 
 

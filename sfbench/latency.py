@@ -80,7 +80,9 @@ class Stream:
     @property
     def paces(self) -> tuple[float, ...]:
         """Frames a second of each chunk but the first."""
-        return tuple(n / max(s, 1e-9) for n, s in zip(self.frames[1:], self.seconds[1:], strict=True))
+        return tuple(
+            n / max(s, 1e-9) for n, s in zip(self.frames[1:], self.seconds[1:], strict=True)
+        )
 
     @property
     def typical(self) -> float:

@@ -12,6 +12,8 @@ MODEL_FORMS = {
     "oracle:NAME": "truth or observer: the world itself, or an ideal reader of the context",
     "truth:codec": "the truth through the reference's codec",
     "videos:FOLDER": "finished videos, named <prompt id>-<seed>.mp4",
+    "cmd:PROGRAM": "a program that speaks the protocol of examples/README.md, in any language",
+    "diffusers:FOLDER": "a text-to-video pipeline of diffusers: ?steps=4&dtype=bfloat16 and so on",
     "MODULE:ATTRIBUTE": "your own object with generate(request, context=None)",
 }
 
@@ -24,6 +26,7 @@ def everything(what: str | None = None) -> Listing:
     makers = {
         "tasks": lambda: providers("tasks"),
         "models": _models,
+        "metrics": _metrics,
         "datasets": lambda: providers("datasets"),
         "methods": _methods,
         "presets": _presets,
@@ -54,6 +57,13 @@ def _models() -> dict[str, str]:
         if scheme not in schemes
     }
     return named | MODEL_FORMS | others
+
+
+def _metrics() -> dict[str, str]:
+    """What each measure of any video sees."""
+    from .metrics_video import measures_known
+
+    return {measure.name: f"sees {measure.sees}" for measure in measures_known()}
 
 
 def _methods() -> dict[str, str]:

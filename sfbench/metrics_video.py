@@ -22,6 +22,7 @@ from .metrics_view import Series as Series
 from .metrics_view import Track
 from .metrics_view import View as View
 from .metrics_view import Watched as Watched
+from .registry import load, providers
 from .schema import Better
 from .video import VideoError
 
@@ -66,10 +67,10 @@ def watch(
 ) -> Watched:
     """Measure a video in one pass; ``frames`` are ``uint8 [H, W, 3]``, each an array of its own.
 
-    Without ``measures`` it is all of :data:`MEASURES`. Memory is that of two frames with their
-    planes, and five bytes a frame and measure, whatever the length.
+    Without ``measures`` it is all of :func:`measures_known`. Memory is that of two frames with
+    their planes, and five bytes a frame and measure, whatever the length.
     """
-    measures = MEASURES if measures is None else measures
+    measures = measures_known() if measures is None else measures
     tracks = {measure.name: Track() for measure in measures}
     cuts: list[int] = []
     count, view = 0, None
@@ -91,6 +92,12 @@ def watch(
         fps=fps,
         cuts=tuple(cuts),
     )
+
+
+def measures_known() -> tuple[VideoMeasure, ...]:
+    """Ours, then those of installed packages (entry-point group ``sfbench.metrics``)."""
+    ours = {measure.name for measure in MEASURES}
+    return (*MEASURES, *(load("metrics", n) for n in providers("metrics") if n not in ours))
 
 
 # --- two frames -----------------------------------------------------------------------------------
@@ -224,7 +231,7 @@ MEASURES = (
         "0..1",
         (0, 1),
         "flicker, noise, jumps",
-        "freezing, which is its best value; cannot tell motion and cuts from flicker",
+        "freezing and strong compression, which raise it; cannot tell motion and cuts from flicker",
         temporal_flickering,
     ),
     VideoMeasure(
@@ -254,7 +261,7 @@ MEASURES = (
         "0..1",
         (0, 1),
         "flicker, noise, morphing that no motion explains",
-        "freezing; detail finer than 1/256 of the longer side; hue",
+        "freezing and strong compression, which lower it; hue; fine detail",
         warping_error,
     ),
     VideoMeasure(

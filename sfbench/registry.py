@@ -17,11 +17,20 @@ BUILTINS: dict[str, dict[str, str]] = {
         "latency": "sfbench.tasks.latency:Latency",
         "quality": "sfbench.tasks.quality:Quality",
     },
+    # Tasks on finished videos, by the name of the task that they stand in for.
+    "footage": {
+        "quality": "sfbench.tasks.footage:VideoQuality",
+        "long-horizon": "sfbench.tasks.footage:VideoDrift",
+    },
+    # Measures of any video: a `VideoMeasure` each. Ours are `sfbench.metrics_video.MEASURES`.
+    "metrics": {},
     # How a task's results are shown; without importing the task.
     "boards": {
         "long-horizon": "sfbench.tasks.board_long_horizon:BOARD",
         "latency": "sfbench.tasks.board_latency:BOARD",
         "quality": "sfbench.tasks.board_quality:BOARD",
+        "video-quality": "sfbench.tasks.board_footage:QUALITY",
+        "video-drift": "sfbench.tasks.board_footage:DRIFT",
     },
     "datasets": {
         "shapes-1": "sfbench.tasks.shapes:Shapes",
@@ -31,6 +40,8 @@ BUILTINS: dict[str, dict[str, str]] = {
     "models": {
         "reference": "sfbench.reference.adapters:load",
         "videos": "sfbench.models:VideosModel",
+        "cmd": "sfbench.programs:ProgramModel",
+        "diffusers": "sfbench.pipelines:PipelineModel",
         "cheat": "sfbench.models:cheat",
         "oracle": "sfbench.tasks.rows:oracle_row",
         "truth": "sfbench.reference.adapters:truth_row",

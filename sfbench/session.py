@@ -17,7 +17,7 @@ from . import runner
 from .interfaces import Task, VideoModel
 from .models import Cheat, resolve
 from .progress import shown
-from .registry import load
+from .registry import load, providers
 from .schema import ModelCard, Request, Result
 from .store import RESULT, read_records
 
@@ -69,6 +69,24 @@ def plan(
     return plans
 
 
+def plan_all(
+    task_name: str,
+    given: Mapping[str, Any],
+    names: Sequence[str],
+    out: Path | None,
+    limit: int | None,
+) -> list[list[Plan]]:
+    """Plans by task; ``all`` is every task, each with those of the arguments that it takes."""
+    if task_name != "all":
+        return [plan(task_name, given, names, out, limit)]
+    found = []
+    for name in providers("tasks"):
+        taken = signature(load("tasks", name)).parameters
+        own = {key: value for key, value in given.items() if key in taken}
+        found.append(plan(name, own, names, out / name if out else None, limit))
+    return found
+
+
 def show(plans: Sequence[Plan]) -> None:
     """What would be run."""
     table = Table("model", "requests", "by arm", "frames", "done", box=None)
@@ -114,6 +132,8 @@ def run(plans: Sequence[Plan], options: Mapping[str, Any]) -> list[Result]:
                         **options,
                     )
                 )
+                if hasattr(model, "close"):
+                    model.close()
     console = _console()
     print_board(results, console)
     for item, result in zip(plans, results, strict=True):

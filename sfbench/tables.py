@@ -9,6 +9,7 @@ import pandas as pd
 
 from .boards import Column
 from .leaderboard import Group, Row, groups, verdicts
+from .published import section
 from .schema import Estimate, Result, TaskCard
 
 ARROWS = {"higher": "^", "lower": "v", None: ""}
@@ -56,12 +57,16 @@ def write_csv(results: Iterable[Result], path: Path) -> Path:
 
 
 def write_markdown(results: Iterable[Result], path: Path) -> Path:
-    """Write the boards as Markdown: tables, verdicts, legend, provenance."""
-    path.write_text(markdown(groups(results)), encoding="utf-8")
+    """Write the boards as Markdown: tables, verdicts, legend, provenance.
+
+    The folder ``published`` beside the page, if there is one, becomes its last section.
+    """
+    text = markdown(groups(results), section(path.parent / "published"))
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def markdown(found: Sequence[Group]) -> str:
+def markdown(found: Sequence[Group], published: Sequence[str] = ()) -> str:
     """The leaderboard page."""
     parts = [
         "# Leaderboard",
@@ -72,6 +77,7 @@ def markdown(found: Sequence[Group]) -> str:
     ]
     for group in found:
         parts += _section(group)
+    parts += published
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -109,9 +115,10 @@ def title(group: Group) -> str:
     prompts = max(
         (e.clusters for row in group.rows for e in row.result.estimates.values()), default=0
     )
+    shape = f"{g.width}x{g.height}, {g.frames} frames at {g.fps:g} fps"
     return (
         f"{task.name} v{task.version} · {task.tier} · {task.dataset} · {prompts} prompts x "
-        f"{len(task.seeds)} seeds · {g.width}x{g.height}, {g.frames} frames at {g.fps:g} fps"
+        f"{len(task.seeds)} seeds · {task.conditions.get('sizes', shape)}"
     )
 
 

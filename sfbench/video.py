@@ -120,6 +120,12 @@ class Reader:
         self.height, self.width = context.height, context.width
         self._frames = self._decode()
 
+    @property
+    def declared_frames(self) -> int | None:
+        """How many frames the header promises; ``None`` where it does not say."""
+        seconds = _declared_seconds(self._container, self._stream)
+        return self._stream.frames or (None if seconds is None else round(seconds * self.fps))
+
     def __iter__(self) -> Iterator[Frames]:
         return self._frames
 
@@ -149,7 +155,10 @@ class Reader:
                         f"{name} has more than the {self._max_frames} frames that are read."
                     )
                 if (frame.height, frame.width) != (self.height, self.width):
-                    raise VideoError(f"{name} changes its size at frame {count}.")
+                    raise VideoError(
+                        f"{name} changes its size: frame {count} is {frame.width}x{frame.height}, "
+                        f"not {self.width}x{self.height}."
+                    )
                 count, end = count + 1, frame.time or 0.0
                 yield _pixels(frame)
         if not count:

@@ -53,7 +53,7 @@ Vectors = dict[str, Floats]
 
 TIERS = {"smoke": (8, 2), "lite": (16, 4), "full": (32, 4)}  # prompts, seeds
 # VBench's flicker is for videos of a size that VBench is for; clips of 32 x 32 get no such figure.
-MEASURES = tuple(m for m in metrics_video.MEASURES if m.name != "temporal_flickering")
+MEASURES = tuple(m for m in metrics_video.measures_known() if m.name != "temporal_flickering")
 # Clips of one prompt nearer to each other than this share of what true clips are: one clip.
 LEAST_DIVERSITY = 0.05
 SAME_CLIP = "DEGENERATE (the same clip for every seed)"

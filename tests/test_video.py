@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sfbench.video import SUFFIXES, VideoError, pixel_hash, read_clip, write_clip
+from sfbench.video import SUFFIXES, VideoError, pixel_hash, read_clip, stream, write_clip
 
 Frames = NDArray[np.uint8]
 
@@ -238,3 +238,79 @@ def _add_sound(container: av.container.OutputContainer, blocks: int) -> None:
         frame.sample_rate, frame.pts = 44100, n * 1024
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+# --- one frame at a time --------------------------------------------------------------------------
+
+
+def test_a_stream_gives_frames_before_it_has_seen_the_end(tmp_path: Path) -> None:
+    _mux(tmp_path / "clip.mkv", CLIP)
+    data = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "x.mkv").write_bytes(data[: int(len(data) * 0.6)])
+    seen = []
+    with (
+        pytest.raises(VideoError, match=r"cut short|damaged"),
+        stream(tmp_path / "x.mkv") as reader,
+    ):
+        seen.extend(reader)
+    assert 0 < len(seen) < len(CLIP)
+    assert np.array_equal(seen[0], CLIP[0])
+
+
+def test_a_stream_can_be_left_early_and_is_read_once(tmp_path: Path) -> None:
+    write_clip(tmp_path / "x.mp4", CLIP, 16)
+    with stream(tmp_path / "x.mp4") as reader:
+        assert (reader.height, reader.width, reader.fps) == (24, 32, 16)
+        assert np.array_equal(next(iter(reader)), CLIP[0])
+        assert np.array_equal(next(iter(reader)), CLIP[1])
+    with stream(tmp_path / "x.mp4") as reader:
+        assert len(list(reader)) == len(CLIP)
+        assert list(reader) == []
+
+
+STREAMED = """
+import sys
+from pathlib import Path
+from sfbench.bench import _peak
+from sfbench.video import stream
+import av, numpy
+with stream(Path(sys.argv[1])) as reader:
+    for _ in range(100):
+        next(iter(reader))
+    before = _peak()
+    count = sum(1 for _ in reader)
+print(count, 0 if before is None else _peak() - before)
+"""
+
+
+def test_a_stream_holds_few_frames(tmp_path: Path) -> None:
+    write_clip(tmp_path / "x.mp4", np.broadcast_to(np.uint8(7), (500, 240, 320, 3)), 16)
+    count, grown = subprocess.run(
+        [sys.executable, "-c", STREAMED, str(tmp_path / "x.mp4")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.split()
+    assert int(count) == 400
+    assert int(grown) < 20e6, "400 frames are 92 MB"
+
+
+def test_a_size_that_changes_is_refused(tmp_path: Path) -> None:
+    """Two streams of H.264 joined: the second's header stands inside the first."""
+    for name, size in (("a", 32), ("b", 48)):
+        with av.open(tmp_path / f"{name}.h264", "w", format="h264") as container:
+            video = container.add_stream("libx264", rate=16, options={"tune": "zerolatency"})
+            video.height, video.width, video.pix_fmt = size, size, "yuv420p"
+            for frame in noise(4, size, size, 3):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(video.encode(None))
+    joined = (tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes()
+    (tmp_path / "j.h264").write_bytes(joined)
+    with av.open(tmp_path / "j.h264") as source, av.open(tmp_path / "x.mkv", "w") as container:
+        copy = container.add_stream_from_template(source.streams.video[0])
+        for n, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            packet.pts = packet.dts = n * 1000
+            packet.stream = copy
+            container.mux(packet)
+    refused(tmp_path / "x.mkv", "changes its size: frame")

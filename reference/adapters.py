@@ -27,7 +27,7 @@ from .codec import AutoEncoder, to_frames, to_video
 from .config import Preset, from_dict
 from .data import noise_for
 from .library import Library
-from .methods import METHODS, load_codec
+from .methods import load_codec, methods_known
 from .model import DiT
 from .rollout import Noise, rollout
 from .schedule import Schedule
@@ -64,10 +64,10 @@ class ReferenceModel:
         """``steps``: denoising steps, where the model's own are not wanted."""
         tensors, card = load_weights(path)
         method = str(card["name"])
-        if method not in METHODS:
+        if method not in methods_known():
             raise CheckpointError(f"{path.name} holds '{method}', which is not a generator.")
         self.preset: Preset = from_dict(card["preset"])
-        self.causal = METHODS[method].causal
+        self.causal = methods_known()[method].causal
         self.schedule = _schedule(self.preset, method, steps)
         self.text = VocabularyEncoder(self.preset.text)
         self.network = DiT(self.preset)

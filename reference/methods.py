@@ -1,13 +1,14 @@
 """The methods by name: what each needs, and how its networks are put together.
 
-Adding one: a class in an ``objective_*.py`` file, a line in ``OURS``, a recipe in a preset. Another
-package's: a :class:`Method` in the entry-point group ``sfbench.methods``, and a preset file.
+Adding one: a class in an ``objective_*.py`` file, a line in ``METHODS``, a recipe in a preset. From
+another package: a :class:`Method` in the entry-point group ``sfbench.methods``, and a preset file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -36,31 +37,34 @@ class Method:
     causal: bool
 
 
-OURS = {
+METHODS = {
     "diffusion-forcing": Method(DiffusionForcing, causal=True),
     "teacher-forcing": Method(TeacherForcing, causal=True),
     "teacher": Method(Teacher, causal=False),
     "causvid": Method(CausVid, causal=True),
     "self-forcing-dmd": Method(SelfForcing, causal=True),
 }
-METHODS: dict[str, Method] = OURS | {
-    point.name: point.load() for point in entry_points(group="sfbench.methods")
-}
-ORDER = ("codec", *METHODS)  # ancestors first
+
+
+@cache
+def methods_known() -> dict[str, Method]:
+    """Ours, ancestors first, then those of installed packages."""
+    return METHODS | {point.name: point.load() for point in entry_points(group="sfbench.methods")}
 
 
 def ensure_known(preset: Preset, method: str) -> None:
     """One sentence for a method that does not exist, or that the preset has no recipe for."""
     if method != "all":
         preset.method(method)
-    unknown = [name for name in preset.methods if name not in ORDER]
+    known = ("codec", *methods_known())
+    unknown = [name for name in preset.methods if name not in known]
     if unknown:
-        raise ConfigError(f"Unknown method '{unknown[0]}'; did you mean {', '.join(ORDER)}?")
+        raise ConfigError(f"Unknown method '{unknown[0]}'; did you mean {', '.join(known)}?")
 
 
 def order(preset: Preset) -> list[str]:
     """The preset's methods, ancestors first."""
-    return [name for name in ORDER if name in preset.methods]
+    return [name for name in ("codec", *methods_known()) if name in preset.methods]
 
 
 def needs(preset: Preset, method: str) -> list[str]:
@@ -69,7 +73,7 @@ def needs(preset: Preset, method: str) -> list[str]:
         return []
     config = preset.method(method)
     names = ["codec", config.init]
-    if issubclass(METHODS[method].objective, Distillation):
+    if issubclass(methods_known()[method].objective, Distillation):
         names += [config.teacher, config.critic_init]
     return [name for name in dict.fromkeys(names) if name]
 
@@ -85,7 +89,7 @@ def build(preset: Preset, method: str, library: Library, cache: Path, note: Note
     latents = LatentPool.open(pool, codec, card, cache, _every_tenth(note))
     draw = Draw(preset, config, latents, VocabularyEncoder(preset.text))
     generator = _network(preset, config.init, library, method)
-    objective = METHODS[method].objective
+    objective = methods_known()[method].objective
     if issubclass(objective, Distillation):
         critic = _network(preset, config.critic_init, library, method)
         teacher = _network(preset, config.teacher, library, method)

@@ -26,7 +26,7 @@ def everything(what: str | None = None) -> Listing:
     makers = {
         "tasks": lambda: providers("tasks"),
         "models": _models,
-        "metrics": _metrics,
+        "metrics": lambda: providers("metrics"),
         "datasets": lambda: providers("datasets"),
         "methods": _methods,
         "presets": _presets,
@@ -57,13 +57,6 @@ def _models() -> dict[str, str]:
         if scheme not in schemes
     }
     return named | MODEL_FORMS | others
-
-
-def _metrics() -> dict[str, str]:
-    """What each measure of any video sees."""
-    from .metrics_video import measures_known
-
-    return {measure.name: f"sees {measure.sees}" for measure in measures_known()}
 
 
 def _methods() -> dict[str, str]:

@@ -22,8 +22,22 @@ BUILTINS: dict[str, dict[str, str]] = {
         "quality": "sfbench.tasks.footage:VideoQuality",
         "long-horizon": "sfbench.tasks.footage:VideoDrift",
     },
-    # Measures of any video: a `VideoMeasure` each. Ours are `sfbench.metrics_video.MEASURES`.
-    "metrics": {},
+    # Measures of any video: of ours, the tuple that holds it; of others, a `VideoMeasure` each.
+    "metrics": dict.fromkeys(
+        (
+            "temporal_flickering",
+            "motion_magnitude",
+            "motion_smoothness_flow",
+            "warping_error",
+            "repeated_frames",
+            "sharpness",
+            "exposure",
+            "clipped",
+            "saturation",
+            "blockiness",
+        ),
+        "sfbench.metrics_video:MEASURES",
+    ),
     # How a task's results are shown; without importing the task.
     "boards": {
         "long-horizon": "sfbench.tasks.board_long_horizon:BOARD",

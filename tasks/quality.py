@@ -52,8 +52,7 @@ Vectors = dict[str, Floats]
 """Prompt -> one vector a clip, ``[clips, D]``."""
 
 TIERS = {"smoke": (8, 2), "lite": (16, 4), "full": (32, 4)}  # prompts, seeds
-# VBench's flicker is for videos of a size that VBench is for; clips of 32 x 32 get no such figure.
-MEASURES = tuple(m for m in metrics_video.measures_known() if m.name != "temporal_flickering")
+NOT_FOR_SMALL = "temporal_flickering"  # VBench's: clips of 32 x 32 get no figure of that name
 # Clips of one prompt nearer to each other than this share of what true clips are: one clip.
 LEAST_DIVERSITY = 0.05
 SAME_CLIP = "DEGENERATE (the same clip for every seed)"
@@ -81,6 +80,7 @@ class Quality:
         self.seeds = tuple(range(clips) if seeds is None else seeds)
         if not self.seeds:
             raise ValueError("quality needs at least one seed")
+        self.measures = tuple(m for m in metrics_video.measures_known() if m.name != NOT_FOR_SMALL)
         self.card = TaskCard(
             name="quality",
             version=self.VERSION,
@@ -90,7 +90,7 @@ class Quality:
             geometry=Geometry(frames=NATIVE, height=size, width=size, fps=self.world.fps),
             seeds=self.seeds,
             metrics={"oracle": 1, "kernel": 1, "diversity": 1}
-            | {m.name: m.version for m in MEASURES},
+            | {m.name: m.version for m in self.measures},
         )
 
     def requests(self, model: ModelCard) -> list[Request]:
@@ -108,7 +108,7 @@ class Quality:
     def score(self, request: Request, frames: Frames) -> Scores:
         """The oracle's verdict, the pixel measures, and the vectors that stand for the clip."""
         text, judged = request.prompt.text, free_scores(frames, request.prompt.text)
-        watched, _ = proxies.watch(frames, request.geometry.fps, MEASURES)
+        watched, _ = proxies.watch(frames, request.geometry.fps, self.measures)
         shown = {a: judged.values[f"adherence_{a}_1x"] for a in ATTRIBUTES}
         moved = {name: judged.values[f"{name}_1x"] for name in ("motion", "jitter")}
         broken = {
@@ -136,7 +136,7 @@ class Quality:
         _kernel(found, "kernel_state", states, truth["state"], "oracle state, Gaussian kernel")
         seen = proxies.vectors(clips, proxies.VECTOR)
         _kernel(found, "kernel_features", seen, truth[proxies.VECTOR], proxies.VECTOR_WORDS)
-        proxies.conclude(found, clips, MEASURES)
+        proxies.conclude(found, clips, self.measures)
         found.validity = self._validity(model, records, found.estimates)
         return found
 

@@ -14,6 +14,7 @@ import pytest
 from sfbench import metrics, metrics_flow, metrics_video
 from sfbench.interfaces import Frames
 from sfbench.metrics_video import MEASURES, VideoMeasure, View, Watched, watch
+from sfbench.registry import providers
 from sfbench.video import VideoError
 
 FPS = 24.0
@@ -303,3 +304,7 @@ def test_a_measure_of_ones_own() -> None:
     own = VideoMeasure("own", 1, None, "levels", (0, 255), "range", "all else", change)
     assert watch(sliding(1, 4), FPS, [own]).values["own"] is not None
     assert metrics_video.MEASURES
+
+
+def test_each_measure_is_listed() -> None:
+    assert list(providers("metrics")) == [measure.name for measure in metrics_video.MEASURES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -81,20 +82,31 @@ def markdown(found: Sequence[Group], published: Sequence[str] = ()) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-BLOCK = ("<!-- board -->", "<!-- /board -->")
+BLOCK = re.compile(
+    r"(?P<start><!-- board(?: (?P<task>[\w-]+))? -->)\n.*?(?P<end><!-- /board -->)", re.DOTALL
+)
 
 
 def embed(results: Iterable[Result], page: Path) -> Path:
-    """Put the brief boards between the two markers of a Markdown page, e.g. a README."""
-    text = page.read_text(encoding="utf-8")
-    head, start, rest = text.partition(BLOCK[0])
-    _, end, tail = rest.partition(BLOCK[1])
-    if not (start and end):
+    """Put the brief boards between the markers of a Markdown page, e.g. a README.
+
+    ``<!-- board latency -->`` up to ``<!-- /board -->`` holds the boards of that task, and
+    ``<!-- board -->`` those of every task.
+    """
+    found = groups(results)
+
+    def body(block: re.Match[str]) -> str:
+        wanted = [g for g in found if block["task"] in (None, g.task.name)]
+        lines = [line for group in wanted for line in _brief(group)]
+        return "\n".join([block["start"], *lines, block["end"]])
+
+    text, count = BLOCK.subn(body, page.read_text(encoding="utf-8"))
+    if not count:
         raise Unmarked(
-            f"{page} has no place for the board; add the lines '{BLOCK[0]}' and '{BLOCK[1]}'."
+            f"{page} has no place for the board; add the lines '<!-- board -->' and "
+            "'<!-- /board -->'."
         )
-    body = "\n".join(line for group in groups(results) for line in _brief(group))
-    page.write_text(f"{head}{start}\n{body}\n{end}{tail}", encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     return page
 
 

@@ -13,7 +13,6 @@ BRIEF = {
     "temporal_flickering",
     "motion_magnitude",
     "warping_error",
-    "sharpness",
     "consistency_first_effnet",
 }
 

@@ -48,7 +48,7 @@ WORLD = (
     ),
     Column(
         "kernel_state",
-        "state distance",
+        "state MMD",
         "lower",
         "squared MMD (Gaussian kernel, unbiased) between the states of generated and of true clips "
         "of the same prompts; about 0 for a perfect sampler. Blind to prompts mixed up.",
@@ -65,7 +65,7 @@ WORLD = (
     ),
     Column(
         "kernel_features",
-        "features distance",
+        "feature KID",
         "lower",
         "KID (cubic kernel) on 128 projections of EfficientNet-Lite0 features, same clips. Not "
         "FID, not FVD.",
@@ -115,7 +115,7 @@ PROXIES = (
         "warping error",
         "lower",
         "difference from the frame before, moved along the flow.",
-        style="{:.4f}",
+        style="{:.3f}",
     ),
     Column(
         "repeated_frames",

@@ -16,7 +16,7 @@ help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
 	@echo "make test         environment, then lint, types and tests"
 	@echo "make reference    train the shipped models again from their recipes (hours)"
-	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's table"
+	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's tables"
 	@echo "make bench        speed ratios on this machine"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
 	@echo "make test-vbench  build it, and drive every dimension that can be loaded (10 minutes)"
@@ -51,7 +51,7 @@ reference: $(STAMP)
 	$(BIN)/sfbench train-reference --preset tiny --method all --resume --out runs/train/tiny
 
 board: $(STAMP)
-	$(BIN)/sfbench run --task long-horizon --tier full --out results/runs/long-horizon
+	$(BIN)/sfbench run --task all --tier full --threads 1 --out results/runs
 	$(BIN)/sfbench report results/runs --out results --embed README.md \
 		--headline oracle:truth,teacher-forcing,self-forcing-dmd
 

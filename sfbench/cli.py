@@ -191,6 +191,10 @@ def score(
         float | None,
         typer.Option(help="long-horizon: seconds of the native horizon, 5 unless said."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="quality: true videos, likewise, to tell the kernel distance from."),
+    ] = None,
     vbench: Annotated[
         str, typer.Option(metavar="DIMENSIONS", help="VBench's, with commas between, or all.")
     ] = "",
@@ -228,7 +232,8 @@ def score(
         extended_prompts=extended_prompts,
         download=download,
     )
-    options = {} if native is None else {"native": native}
+    chosen = {"native": native, "against": against}
+    options = {key: value for key, value in chosen.items() if value is not None}
     job = scoring_session.plan(videos, task, name, options, out)
     if dry_run:
         scoring_session.show(job, wanted)

@@ -3,12 +3,13 @@
 Figures: ``drift.png`` (violation over the horizon), ``exposure.png`` (true against own context, one
 panel a model), ``survival.png`` (clips alive), ``pace.png`` (frames a second), ``strips.png``
 (frames over the horizon, where clips are kept), and ``headline.png`` (frames and drift of the rows
-that the caller names). Where several boards are reported together each name carries the board's
-tier and key.
+that the caller names). Where several boards of one task are reported together each name carries the
+board's tier and key; ``strips`` the task, where there are several.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,11 +77,13 @@ def _write_figures(
     _ensure_rows(groups, headline)
     sources = leaderboard.sources(runs)
     written: list[Path | None] = []
+    tasks = Counter(group.task.name for group in groups)
     for group in groups:
-        key = group.rows[0].result.comparison_key[:6]
-        suffix = "" if len(groups) == 1 else f"-{group.task.tier}-{key}"
+        task, key = group.task, group.rows[0].result.comparison_key[:6]
+        suffix = "" if tasks[task.name] == 1 else f"-{task.tier}-{key}"
         written += [draw(group, out / f"{name}{suffix}.png") for name, draw in FIGURES.items()]
-        written.append(figures.strips(group, sources, out / f"strips{suffix}.png"))
+        whose = "" if len(tasks) == 1 else f"-{task.name}"  # any task may have kept clips
+        written.append(figures.strips(group, sources, out / f"strips{whose}{suffix}.png"))
         if headline:
             path = out / f"headline{suffix}.png"
             written.append(figures.headline(group, headline, sources, path))

@@ -54,6 +54,8 @@ def plan(
     if refused := options.keys() - signature(kind).parameters.keys():
         raise UsageError(f"{task} takes no --{sorted(refused)[0]}; leave it out.")
     videos = tuple(find(source))
+    if "against" in options:
+        options = {**options, "against": _true(options["against"])}
     try:
         made: FootageTask = kind(videos, **options)
     except ValueError as error:
@@ -62,6 +64,15 @@ def plan(
     label = name or folder.resolve().name
     card = ModelCard(name=label, notes=f"{len(videos)} finished videos")
     return Job(made, videos, card, source, out or Path("runs/score") / slug(f"{label}-{task}"))
+
+
+def _true(source: Path) -> list[Video]:
+    """The videos to compare with; all must be readable."""
+    videos = find(source)
+    for video in videos:
+        if video.fault:
+            raise UsageError(f"A true video of {source} cannot be used: {video.fault}")
+    return videos
 
 
 def show(job: Job, wish: VBenchWish) -> None:

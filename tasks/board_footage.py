@@ -7,7 +7,7 @@ from dataclasses import replace
 from sfbench.boards import Board, Column
 from sfbench.vbench import DIMENSIONS
 
-from .board_quality import PROXIES
+from .board_quality import PROXIES, WORLD
 
 BRIEF = {
     "temporal_flickering",
@@ -45,6 +45,9 @@ QUALITY = Board(
     parts={
         "Proxies of our own; temporal flickering is VBench's formula": tuple(
             replace(column, brief=column.key in BRIEF) for column in PROXIES
+        ),
+        "Distance from the true videos of --against": tuple(
+            replace(column, brief=False) for column in WORLD if "kernel_features" in column.key
         ),
         "VBench, by the package itself": VBENCH,
     },

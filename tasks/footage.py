@@ -15,6 +15,7 @@ from sfbench.footage import Video, sizes, typical
 from sfbench.interfaces import Frames
 from sfbench.metrics_video import measures_known
 from sfbench.schema import Curve, Record, Scores, TaskCard, Validity, digest
+from sfbench.video import stream
 
 from . import proxies
 from .conclusion import Conclusion
@@ -28,8 +29,11 @@ class VideoQuality:
 
     NAME = "video-quality"
 
-    def __init__(self, videos: Sequence[Video]) -> None:
-        self.card = _card(self.NAME, videos, {})
+    def __init__(self, videos: Sequence[Video], against: Sequence[Video] = ()) -> None:
+        """``against``: true videos, to which the kernel distance of these is told."""
+        self.against = tuple(against)
+        files = sorted(video.sha256 for video in against)
+        self.card = _card(self.NAME, videos, {"against": digest(files)} if files else {})
 
     def measure(self, frames: Iterable[Frames], fps: float) -> Scores:
         """One value a measure."""
@@ -37,9 +41,18 @@ class VideoQuality:
 
     def conclude(self, records: Sequence[Record]) -> Conclusion:
         """A mean over prompts of each measure."""
-        found = Conclusion()
-        proxies.conclude(found, _clips(records), measures_known())
+        found, clips = Conclusion(), _clips(records)
+        proxies.conclude(found, clips, measures_known())
+        if self.against:
+            truth = proxies.vectors([self._true(v) for v in self.against], proxies.VECTOR)
+            seen = proxies.vectors(clips, proxies.VECTOR)
+            proxies.distance(found, "kernel_features", seen, truth)
         return found
+
+    def _true(self, video: Video) -> tuple[str, Scores]:
+        """The vector of a true video, under a prompt that no generated one shares."""
+        with stream(video.path) as reader:
+            return f"true: {video.prompt}", proxies.watch(reader, reader.fps, ())[0]
 
 
 class VideoDrift:

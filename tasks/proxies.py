@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 import numpy as np
 from numpy.typing import NDArray
 
-from sfbench import features, metrics_video, stats
+from sfbench import features, kernel, metrics_video, stats
 from sfbench.interfaces import Frames
 from sfbench.metrics_video import VideoMeasure, Watched
 from sfbench.schema import Scores, Series
@@ -95,6 +95,18 @@ def vectors(clips: Clips, name: str) -> dict[str, Floats]:
         if name in scores.series:
             rows.setdefault(prompt, []).append(scores.series[name])
     return {prompt: np.array(found, np.float64) for prompt, found in rows.items()}
+
+
+def distance(
+    found: Conclusion, name: str, model: dict[str, Floats], truth: dict[str, Floats]
+) -> None:
+    """Kernel distance of two samples of vectors, and what two true samples are apart."""
+    if not model or not truth:
+        for key in (name, f"{name}_floor"):
+            found.estimates[key] = stats.missing("no clip" if has_features() else MISSING)
+        return
+    found.estimates[name] = kernel.distance(model, truth, of=VECTOR_WORDS)
+    found.estimates[f"{name}_floor"] = kernel.floor(truth, of=VECTOR_WORDS)
 
 
 @cache

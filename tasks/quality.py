@@ -133,9 +133,9 @@ class Quality:
         truth = _truth(self)
         states = proxies.vectors(clips, "state")
         _diversity(found, states, truth["state"])
-        _kernel(found, "kernel_state", states, truth["state"], "oracle state, Gaussian kernel")
+        _state_distance(found, states, truth["state"])
         seen = proxies.vectors(clips, proxies.VECTOR)
-        _kernel(found, "kernel_features", seen, truth[proxies.VECTOR], proxies.VECTOR_WORDS)
+        proxies.distance(found, "kernel_features", seen, truth[proxies.VECTOR])
         proxies.conclude(found, clips, self.measures)
         found.validity = self._validity(model, records, found.estimates)
         return found
@@ -257,12 +257,13 @@ def _apart(rows: Floats) -> float:
     return float(distance[~np.eye(len(rows), dtype=bool)].mean())
 
 
-def _kernel(found: Conclusion, name: str, model: Vectors, truth: Vectors, words: str) -> None:
-    """Distance of the model's sample from the true one, and what two true samples are apart."""
-    if not model or not truth:
-        for key in (name, f"{name}_floor"):
-            found.estimates[key] = stats.missing("no clip" if truth else proxies.MISSING)
-        return
-    shape = kernel.gaussian(truth) if name == "kernel_state" else kernel.cubic
-    found.estimates[name] = kernel.distance(model, truth, shape, of=words)
-    found.estimates[f"{name}_floor"] = kernel.floor(truth, shape, of=words)
+def _state_distance(found: Conclusion, model: Vectors, truth: Vectors) -> None:
+    """Kernel distance of the model's states from the true ones, and the floor of two true samples.
+
+    The Gaussian kernel, because a state has few dimensions, each of its own unit.
+    """
+    shape, words = kernel.gaussian(truth), "oracle state, Gaussian kernel"
+    found.estimates["kernel_state"] = (
+        kernel.distance(model, truth, shape, of=words) if model else stats.missing("no clip")
+    )
+    found.estimates["kernel_state_floor"] = kernel.floor(truth, shape, of=words)

@@ -180,6 +180,30 @@ def test_a_video_of_one_window_has_no_drift(tmp_path: Path) -> None:
         VideoDrift(footage.find(tmp_path / "v"), native=0)
 
 
+def test_true_videos_tell_how_far_these_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxies, "has_features", lambda: True)
+    names = [f"{letter}-0.mp4" for letter in "abcd"]
+    true = folder(tmp_path / "true", *names, frames=2)
+    (tmp_path / "black").mkdir()
+    for name in names:
+        write_clip(tmp_path / "black" / name, np.zeros((2, 48, 48, 3), np.uint8), 8)
+    far, near = (
+        scoring_session.run(
+            scoring_session.plan(tmp_path / name, "quality", None, {"against": true}, out),
+            NONE,
+            False,
+        )
+        for name, out in (("black", tmp_path / "1"), ("true", tmp_path / "2"))
+    )
+    values = [r.estimates["kernel_features"].value for r in (far, near)]
+    floor = far.estimates["kernel_features_floor"].high
+    assert None not in values and floor is not None
+    assert values[0] > floor and values[0] > 5 * abs(values[1])  # type: ignore[operator,arg-type]
+    assert far.task.conditions["against"] == near.task.conditions["against"] != ""
+
+
 # --- VBench beside it -----------------------------------------------------------------------------
 
 

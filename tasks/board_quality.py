@@ -57,7 +57,7 @@ WORLD = (
     ),
     Column(
         "kernel_state_floor",
-        "its floor",
+        "MMD floor",
         None,
         "the same between two halves of the true clips: a distance inside this range is not told "
         "from truth.",
@@ -72,18 +72,18 @@ WORLD = (
         style="{:.3f}",
         brief=True,
     ),
-    Column("kernel_features_floor", "its floor ", None, "as above.", style="{:.3f}"),
+    Column("kernel_features_floor", "KID floor", None, "as above.", style="{:.3f}"),
 )
 
 ATTRIBUTES = tuple(
-    Column(f"adherence_{name}", name, "higher", meaning, style="{:.2f}")
+    Column(f"adherence_{name}", name.replace("motion", "direction"), "higher", meaning, "{:.2f}")
     for name, meaning in (
         ("count", "share of clips with as many objects as the prompt names."),
         ("shape", "with the shape named."),
         ("colour", "with the colour named."),
         ("background", "with the background named."),
         ("speed", "with the speed named."),
-        ("motion", "with the direction named."),
+        ("motion", "with the direction named (across, down, aslant)."),
     )
 )
 

@@ -53,6 +53,7 @@ Vectors = dict[str, Floats]
 
 TIERS = {"smoke": (8, 2), "lite": (16, 4), "full": (32, 4)}  # prompts, seeds
 NOT_FOR_SMALL = "temporal_flickering"  # VBench's: clips of 32 x 32 get no figure of that name
+TRUE_CLIPS = 16  # a prompt
 # Clips of one prompt nearer to each other than this share of what true clips are: one clip.
 LEAST_DIVERSITY = 0.05
 SAME_CLIP = "DEGENERATE (the same clip for every seed)"
@@ -190,15 +191,19 @@ def _body_vector(state: State, n: int) -> Floats:
 def _truth_of(
     level: str, size: int, texts: tuple[tuple[str, str], ...], seeds: tuple[int, ...]
 ) -> dict[str, Vectors]:
-    """Vectors of true clips of the same prompts, as many as a model makes."""
+    """Vectors of true clips of the same prompts.
+
+    Of states more than a model makes, so that the yardstick adds little noise of its own; of
+    features, which cost more, as many.
+    """
     fps = Shapes(level, size).fps
     states: Vectors = {}
     seen = []
     for prompt, text in texts:
         rng = np.random.default_rng([stats.RNG_SEED, int(digest(text), 16)])
-        clips = [render(draw_consistent(text, rng), NATIVE, size) for _ in seeds]
+        clips = [render(draw_consistent(text, rng), NATIVE, size) for _ in range(TRUE_CLIPS)]
         states[prompt] = np.stack([state_vector(clip, text) for clip in clips])
-        seen += [(prompt, proxies.watch(clip, fps, ())[0]) for clip in clips]
+        seen += [(prompt, proxies.watch(clip, fps, ())[0]) for clip in clips[: len(seeds)]]
     return {"state": states, proxies.VECTOR: proxies.vectors(seen, proxies.VECTOR)}
 
 

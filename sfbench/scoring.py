@@ -16,7 +16,17 @@ from .footage import Video, typical
 from .interfaces import Conclusion, FootageTask, Frames
 from .provenance import collect
 from .runner import Progress, is_done, manifest
-from .schema import ClipRef, Estimate, Failure, ModelCard, Record, Request, Result, Validity
+from .schema import (
+    ClipRef,
+    Estimate,
+    Failure,
+    ModelCard,
+    Record,
+    Request,
+    Result,
+    TaskCard,
+    Validity,
+)
 from .store import Store
 from .vbench import DIMENSIONS
 from .vbench_driver import DimensionResult, totals
@@ -53,7 +63,7 @@ def score(
         found = dimensions(out)
         result = Result(
             model=card,
-            task=task.card,
+            task=_card(task.card, found),
             provenance=provenance.model_copy(update={"wall_s": watch.seconds}),
             validity=_validity(conclusion, records),
             estimates=conclusion.estimates | vbench_estimates(found, videos),
@@ -107,6 +117,17 @@ def vbench_estimates(
             )
         )
     return estimates
+
+
+def _card(card: TaskCard, found: Sequence[DimensionResult]) -> TaskCard:
+    """With how VBench was run, so that other modes, prompts or versions are another table."""
+    facts: dict[str, set[str]] = {
+        "vbench_mode": {result.mode for result in found},
+        "vbench_version": {result.versions.get("vbench", "unknown") for result in found},
+        "vbench_prompts": {result.extended_prompts_sha256 or "as they are" for result in found},
+    }
+    said = {name: ", ".join(sorted(values)) for name, values in facts.items() if values}
+    return card.model_copy(update={"conditions": card.conditions | said})
 
 
 # --- one video ------------------------------------------------------------------------------------

@@ -286,3 +286,13 @@ def test_an_interrupted_training_says_how_to_go_on(
     code, _, err = said("train-reference")
     assert code == 3
     assert err.startswith("sfbench: interrupted; the same command with --resume")
+
+
+def test_all_tasks_in_one_command(said: Said) -> None:
+    given = ("--tier", "smoke", "--model", "cheat:frozen", "--seeds", "1", "--dry-run")
+    code, out, _ = said("run", "--task", "all", *given)
+    assert code == 0
+    for task in ("long-horizon", "latency", "quality"):
+        assert f"runs/{task}-smoke" in out
+    code, _, err = said("run", "--task", "latency", *given)
+    assert code == 2 and "latency takes no --seeds" in err

@@ -216,7 +216,7 @@ def dimension(name: str, complete: bool, **per_video: float) -> DimensionResult:
         n=len(per_video),
         complete=complete,
         weights={},
-        versions={},
+        versions={"vbench": "9"},
         device="cpu",
     )
 
@@ -233,6 +233,12 @@ def test_vbench_scores_join_the_row_and_a_part_has_no_total(tmp_path: Path) -> N
     assert own.value == pytest.approx(0.8) and own.clusters == 2 and own.low == pytest.approx(0.7)
     assert result.estimates["vbench_total"].value is None
     assert result.estimates["vbench_total"].method == "partial: 1 of 16"
+    said = {
+        "vbench_mode": "vbench_standard",
+        "vbench_version": "9",
+        "vbench_prompts": "as they are",
+    }
+    assert result.task.conditions == said, "other modes, prompts or versions are another table"
 
 
 def test_vbench_without_an_interpreter_says_what_to_do(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class Job:
     card: ModelCard
     source: Path
     out: Path
+    hint: str
+    """A better command for these videos, if there is one."""
 
 
 def plan(
@@ -63,7 +65,20 @@ def plan(
     folder = source if source.is_dir() else source.parent
     label = name or folder.resolve().name
     card = ModelCard(name=label, notes=f"{len(videos)} finished videos")
-    return Job(made, videos, card, source, out or Path("runs/score") / slug(f"{label}-{task}"))
+    place = out or Path("runs/score") / slug(f"{label}-{task}")
+    return Job(made, videos, card, source, place, _hint(task, videos, card, folder))
+
+
+def _hint(task: str, videos: Sequence[Video], card: ModelCard, folder: Path) -> str:
+    """Videos of the embedded world's own prompts can be judged by its oracle."""
+    prompts = [request.prompt for request in load("tasks", task)().requests(card)]
+    known = {name for prompt in prompts for name in (prompt.text, prompt.id)}
+    if not {video.prompt for video in videos} <= known:
+        return ""
+    return (
+        "These are prompts of the embedded world, whose oracle sees more than pixel measures do: "
+        f"sfbench run --task {task} --model videos:{folder}"
+    )
 
 
 def _true(source: Path) -> list[Video]:
@@ -87,7 +102,9 @@ def show(job: Job, wish: VBenchWish) -> None:
         console.print(f"sizes differ: {mixed}")
     for video in job.videos:
         if video.fault:
-            console.print(f"cannot be scored: {video.fault}")
+            console.print(f"cannot be scored: {video.fault}", soft_wrap=True)
+    if job.hint:
+        console.print(job.hint, soft_wrap=True)
     if wish.dimensions:
         console.print("\n".join(_checked(job, wish).lines()), soft_wrap=True)
 
@@ -110,8 +127,10 @@ def run(job: Job, wish: VBenchWish, retry_errors: bool) -> Result:
         skipped = _run_vbench(job, wish, found, errors)
         result = scoring.score(job.task, job.videos, job.card, job.out)
     print_board([result], console)
-    for record_reason in result.validity.reasons:
-        console.print(record_reason, soft_wrap=True)
+    for reason in result.validity.reasons:
+        console.print(reason, soft_wrap=True)
+    if job.hint:
+        console.print(job.hint, soft_wrap=True)
     if skipped:
         console.print(
             f"Not run of VBench: {', '.join(skipped)}; --dry-run says what each needs.",

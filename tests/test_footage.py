@@ -250,6 +250,12 @@ def test_vbench_without_an_interpreter_says_what_to_do(tmp_path: Path) -> None:
         scoring_session.run(asked, bare, retry_errors=False)
 
 
+def test_videos_of_the_embedded_world_are_sent_to_its_oracle(tmp_path: Path) -> None:
+    assert not job(folder(tmp_path / "v", "a-0.mp4"), tmp_path / "1").hint
+    own = folder(tmp_path / "w", "test-0-0.mp4", "test-1-0.mp4")
+    assert job(own, tmp_path / "2").hint.endswith(f"--task quality --model videos:{own}")
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

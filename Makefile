@@ -42,7 +42,7 @@ test: $(STAMP)
 	@echo "== mypy --strict =="
 	$(BIN)/mypy sfbench tasks reference
 	@echo "== pytest =="
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -109,7 +109,7 @@ PARTS = (
         "part_denoise",
         "denoise, ms",
         "lower",
-        "the denoising steps of a chunk, the first chunk left out.",
+        "the denoising steps of a chunk; the first chunk is left out unless it is the only one.",
         style="{:.2f}",
     ),
     Column(

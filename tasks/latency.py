@@ -274,22 +274,28 @@ def _switches(
 def _parts(found: Conclusion, timings: Mapping[str, Timing]) -> None:
     """Where a chunk's time goes, if the model says and its parts add up to the whole.
 
-    The text is embedded once, in the first chunk; the other parts are those of a later chunk.
+    The text is embedded once, in the first chunk; the other parts are those of a later chunk, or of
+    the only one.
     """
     parts = {p: [{k: c.get(k, 0.0) for k in PARTS} for c in t.spans] for p, t in timings.items()}
     whole = {p: sum(seconds for _, seconds in t.chunks) for p, t in timings.items()}
     share = {p: sum(sum(c.values()) for c in chunks) / whole[p] for p, chunks in parts.items()}
+    if not any(share.values()):
+        for name in ("explained", *(f"part_{part}" for part in PARTS)):
+            found.estimates[name] = stats.missing("n/a: names no part")
+        return
     found.add("explained", share, unit="share")
-    told = found.estimates["explained"].value or 0.0
-    for name in PARTS:
-        if abs(told - 1) > EXPLAINED:
-            reason = (
-                f"n/a: the parts it names are {told:.0%} of the time"
-                if told
-                else "n/a: names no part"
-            )
+    told = found.estimates["explained"].value
+    if told is None or abs(told - 1) > EXPLAINED:
+        reason = "n/a" if told is None else f"n/a: the parts it names are {told:.0%} of the time"
+        for name in PARTS:
             found.estimates[f"part_{name}"] = stats.missing(reason)
-            continue
-        chosen = slice(0, 1) if name == "text" else slice(1, None)
-        times = {p: [1000 * c[name] for c in chunks[chosen]] for p, chunks in parts.items()}
+        return
+    for name in PARTS:
+        times = {p: [1000 * c[name] for c in _told(name, chunks)] for p, chunks in parts.items()}
         found.add(f"part_{name}", times, unit="ms", better="lower")
+
+
+def _told(part: str, chunks: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The chunks in which a part is as it always is."""
+    return chunks[:1] if part == "text" else chunks[1:] or chunks

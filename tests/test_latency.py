@@ -215,7 +215,21 @@ def test_parts_that_do_not_add_up_are_not_published(time: FakeClock, tmp_path: P
 
 def test_a_model_without_parts_says_so(time: FakeClock, tmp_path: Path) -> None:
     result = measured(time, tmp_path, lambda s, k: 0.05)
-    assert "names no part" in result.estimates["part_decode"].method
+    for name in ("explained", "part_decode"):
+        assert result.estimates[name].value is None, name
+        assert "names no part" in result.estimates[name].method
+
+
+def test_the_parts_of_a_clip_in_one_piece(time: FakeClock, tmp_path: Path) -> None:
+    class Whole(Split):
+        def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+            yield np.concatenate(list(super().generate(request, context)))
+
+    model = Whole(time, lambda s, k: 0.0, causal=False, native_frames=12)
+    result = runner.run(Latency(tier="lite"), model, tmp_path)
+    exact = {"text": 200, "denoise": 120, "cache": 60, "decode": 120}
+    for name, expected in exact.items():
+        assert value(result, f"part_{name}") == pytest.approx(expected), name
 
 
 def test_a_scope_is_prepared_outside_the_clock(time: FakeClock, tmp_path: Path) -> None:

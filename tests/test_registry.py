@@ -10,7 +10,7 @@ import pytest
 
 from sfbench import registry
 
-TARGETS = [target for kind in registry.BUILTINS.values() for target in kind.values()]
+TARGETS = sorted({target for kind in registry.BUILTINS.values() for target in kind.values()})
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -20,8 +20,7 @@ def test_every_builtin_is_defined(target: str) -> None:
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text())
-    names = {node.name for node in tree.body if hasattr(node, "name")}
-    assert attribute in names
+    assert attribute in {name for node in tree.body for name in _named(node)}
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
@@ -42,6 +41,13 @@ def test_two_providers_of_a_name_are_an_error(
     _install(tmp_path / "b", "b", "fake = other:Task", monkeypatch)
     with pytest.raises(registry.UnknownName, match=r"fakes:FakeTask.*other:Task|other:Task.*fakes"):
         registry.providers("tasks")
+
+
+def _named(node: ast.stmt) -> list[str]:
+    """What a statement of a module defines."""
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [getattr(node, "name", "")]
 
 
 def _install(folder: Path, name: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:

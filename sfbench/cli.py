@@ -1,4 +1,4 @@
-"""The command line: run, score, verify, train-reference, report, list.
+"""The command line: run, score, train-reference; the rest is in ``cli_results`` and ``cli_checks``.
 
 What a user can mend is one sentence on stderr. Exit codes: 0 done, 1 some requests failed, 2 usage,
 3 interrupted. Nothing slow is imported before a command needs it.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import __version__, registry
-
-FAILURES, USAGE, INTERRUPTED = 1, 2, 3
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+from . import __version__, cli_checks, cli_results, registry
+from .cli_common import FAILURES, INTERRUPTED, USAGE, interruptible, use_threads
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -32,12 +29,6 @@ Examples:
 
 SFBENCH_DEBUG=1 shows the traceback behind a message.""",
 )
-
-
-class Interrupted(Exception):
-    """Ctrl-C; the text says how to go on."""
-
-    exit_code = INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -125,7 +116,7 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Run a task on models. The same command again goes on where it stopped."""
-    _use_threads(threads)
+    use_threads(threads)
     from . import session
 
     chosen = {
@@ -147,27 +138,13 @@ def run(
         "clips": "all" if all_clips else "free",
         "retry_errors": retry_errors,
     }
-    with _interruptible("finished requests are saved, and the same command goes on from there"):
+    with interruptible("finished requests are saved, and the same command goes on from there"):
         results = [result for plans in planned for result in session.run(plans, options)]
     if any(result.failures for result in results):
         raise typer.Exit(FAILURES)
 
 
-def _use_threads(count: int | None) -> None:
-    """Before the libraries that read it are imported."""
-    if count:
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
-
-
-@contextmanager
-def _interruptible(advice: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {advice}.") from None
-
-
-# --- score, verify --------------------------------------------------------------------------------
+# --- score --------------------------------------------------------------------------------
 
 
 @app.command(
@@ -238,34 +215,13 @@ def score(
     if dry_run:
         scoring_session.show(job, wanted)
         return
-    with _interruptible("videos that are scored are saved; the same command goes on from there"):
+    with interruptible("videos that are scored are saved; the same command goes on from there"):
         result = scoring_session.run(job, wanted, retry_errors)
     if not result.validity.ok:
         raise typer.Exit(FAILURES)
 
 
-@app.command(
-    epilog="""\b
-Examples:
-  sfbench verify --model mymodule:MyModel
-  sfbench verify --model 'cmd:python examples/cmd_model.py'"""
-)
-def verify(
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model; see `sfbench list models`.")],
-    size: Annotated[int, typer.Option(min=8, help="Pixels a side.")] = 32,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-) -> None:
-    """Check that a model keeps the contract, and say in words where it does not."""
-    _use_threads(threads)
-    from .verify import verify as check
-
-    report = check(model, size=size)
-    print("\n".join(report.lines()))
-    if not report.ok:
-        raise typer.Exit(FAILURES)
-
-
-# --- the other commands ---------------------------------------------------------------------------
+# --- train ---------------------------------------------------------------------------------------
 
 
 @app.command(
@@ -293,74 +249,10 @@ def train_reference(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train the reference implementation."""
-    _use_threads(threads)
+    use_threads(threads)
     train = registry.load("trainers", "reference")
-    with _interruptible("the same command with --resume goes on from the newest checkpoint"):
+    with interruptible("the same command with --resume goes on from the newest checkpoint"):
         train(preset, method, overrides or [], out, resume)
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  sfbench report
-  sfbench report results/runs --out results --headline oracle:truth,teacher-forcing
-  sfbench report runs/long-horizon-smoke --format md"""
-)
-def report(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Results, run directories or folders of them. [default: runs]"),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="What to write: csv, md, png.")
-    ] = "csv,md,png",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. [default: the first of RUNS]")
-    ] = None,
-    embed: Annotated[
-        Path | None,
-        typer.Option(help="Markdown page whose <!-- board --> block is replaced by the table."),
-    ] = None,
-    headline: Annotated[
-        str,
-        typer.Option(
-            metavar="ROWS",
-            help="Rows, with commas between, whose frames and drift make headline.png.",
-            show_default=False,
-        ),
-    ] = "",
-) -> None:
-    """Rank finished runs; write the leaderboard and its pictures."""
-    from .report import FORMATS, write_report
-
-    chosen = [name.strip() for name in formats.split(",")]
-    for name in chosen:
-        if name not in FORMATS:
-            raise typer.BadParameter(registry.unknown("format", name, FORMATS))
-    sources = runs or [Path("runs")]
-    rows = [name.strip() for name in headline.split(",") if name.strip()]
-    for path in write_report(sources, out or sources[0], chosen, embed, rows):
-        print(path)
-
-
-@app.command(
-    name="list",
-    epilog="""\b
-Examples:
-  sfbench list
-  sfbench list models
-  sfbench list methods --json""",
-)
-def list_(
-    what: Annotated[
-        str | None, typer.Argument(help="tasks, models, metrics, datasets, methods or presets.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Show what there is by name."""
-    from .listing import everything, render
-
-    print(render(everything(what), as_json))
 
 
 @app.callback(invoke_without_command=True)
@@ -370,3 +262,7 @@ def _version(
     if version:
         print(f"sfbench {__version__}")
         raise typer.Exit
+
+
+for _more in (cli_results.app, cli_checks.app):
+    app.add_typer(_more)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sfbench import cli, registry
+from sfbench import cli, cli_common, registry
 from sfbench.schema import Result
 from sfbench.store import read_records
 
@@ -255,10 +255,10 @@ def test_a_mistake_in_the_last_model_is_said_before_the_first_is_run(said: Said)
 def test_threads_are_set_before_libraries_read_them(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in cli.THREAD_VARIABLES:
+    for name in cli_common.THREAD_VARIABLES:
         monkeypatch.setenv(name, "7")
     said("run", "--task", "fake", "--model", "fakes:Static", "--dry-run", "--threads", "2")
-    assert [os.environ[name] for name in cli.THREAD_VARIABLES] == ["2", "2", "2"]
+    assert [os.environ[name] for name in cli_common.THREAD_VARIABLES] == ["2", "2", "2"]
 
 
 # --- train-reference ------------------------------------------------------------------------------

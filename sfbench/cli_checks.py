@@ -1,12 +1,59 @@
-"""The command line, what is here and whether it can be relied on: list."""
+"""The command line, what is here and whether it can be relied on: certify, list."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .cli_common import FAILURES, interruptible
+
 app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench certify
+  sfbench certify sharpness_change return_share
+  sfbench certify --videos my_true_videos --out runs/certified"""
+)
+def certify(
+    metric: Annotated[
+        list[str] | None, typer.Argument(help="Metrics; see `sfbench list metrics`. [default: all]")
+    ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of true videos. [default: the embedded world]"),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=2, help="Clips to damage.")] = 8,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes. [default: one a core]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for certification.json and CERTIFICATION.md.")
+    ] = None,
+) -> None:
+    """Damage true videos, and hold each metric to what it declares to see."""
+    from rich.console import Console
+
+    from . import certify as certifying
+    from . import certify_tables
+    from .progress import shown
+    from .registry import load
+
+    source = load("sources", "videos")(videos) if videos else load("sources", "world")()
+    errors = Console(stderr=True)
+    with interruptible("nothing was written"), shown(errors, "certify") as progress:
+        found = certifying.certify(metric or (), source, tests=clips, jobs=jobs, progress=progress)
+    certify_tables.show(found, Console(emoji=False, markup=False, highlight=False))
+    if out is not None:
+        metrics = list(certifying.known_metrics().values())
+        for path in certify_tables.write(found, metrics, out):
+            print(path)
+    if not found.ok:
+        raise typer.Exit(FAILURES)
 
 
 @app.command(

@@ -37,7 +37,8 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "savefig.dpi": 160,
 }
-DRIFT_TITLE = "Drift: violation of the world's law in free generation"
+DRIFT_TITLE = "Drift: share of the video lost in free generation, by the worst of the panel"
+LOST = "share lost (0 none, 1 all)"
 VIOLATION = "violation (0 lawful, 1 worst)"
 STRIP_PROMPTS = 2
 STRIP_FRAMES = 9
@@ -47,8 +48,8 @@ Sources = Sequence[tuple[Path, Result]]  # finished results and the folders they
 
 
 def drift(group: Group, path: Path) -> Path | None:
-    """Violation over the horizon of free clips, one line a model."""
-    return _lines(group, group.rows, "drift", DRIFT_TITLE, VIOLATION, path)
+    """Share lost over the horizon of free clips, one line a model."""
+    return _lines(group, group.rows, "drift", DRIFT_TITLE, LOST, path)
 
 
 def survival(group: Group, path: Path) -> Path | None:
@@ -122,7 +123,7 @@ def headline(group: Group, labels: Sequence[str], sources: Sources, path: Path) 
         below.set_title(DRIFT_TITLE)
         curve = next(r.result.curves["drift"] for r in rows if "drift" in r.result.curves)
         below.set_xlabel(_frames_label(group, curve))
-        below.set_ylabel(VIOLATION)
+        below.set_ylabel(LOST)
     return path
 
 

@@ -1,39 +1,68 @@
-"""Pixel measures that need no network and no download: what they are, what they see, what not.
+"""What a metric declares, and the measures of clips in memory that need nothing but numpy.
 
-Each maps a clip ``uint8 [T, H, W, 3]`` to one number a frame ``[T]``; :func:`windows` averages
-those over consecutive windows. Values are in units of the full range: 1 is white, fully saturated,
-or black turning white in one frame.
+A :class:`Measure` maps a clip ``uint8 [T, H, W, 3]`` to one number a frame ``[T]``;
+:func:`windows` averages those over consecutive windows. Values are in units of the full range:
+1 is white, or black turning white in one frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .failures import FAILURES
 from .interfaces import Frames
 from .schema import Better
+from .video import REC709
+
+if TYPE_CHECKING:
+    from .panel import Clip
 
 Floats = NDArray[np.float64]
 
-REC709 = np.array([0.2126, 0.7152, 0.0722])
 SAME_LEVELS = 1  # frames that differ by no more than this, of 255, count as equal
-REPEAT_RMS = 0.5  # levels of 255; a frame this near to a past one is a copy of it
+REPEAT_RMS = 2.0  # levels of 255; a frame this near to a past one is a copy of it, noise aside
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A metric with its declaration."""
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What a metric says of itself; ``sfbench certify`` holds it to that."""
 
     name: str
-    version: int
+    version: int = 1
     better: Better | None
     unit: str
-    sees: str
-    blind_to: str
+    bounds: tuple[float | None, float | None]
+    resolution: float
+    """Values nearer to each other than this are equal: what a nuisance may do."""
+    sees: tuple[str, ...] = ()
+    """Of :data:`.failures.FAILURES`, those that its value for a whole clip gives away."""
+    note: str
+    """What moves it, in words, and what it takes for something else."""
+
+    @property
+    def blind_to(self) -> tuple[str, ...]:
+        """All other failures."""
+        return tuple(name for name in FAILURES if name not in self.sees)
+
+    def value(self, clip: Clip) -> float | None:
+        """Of a whole clip; ``None`` where it has none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Metric):
+    """A metric with a value for each frame of a clip in memory."""
+
     per_frame: Callable[[Frames], Floats]
+
+    def value(self, clip: Clip) -> float | None:
+        """Mean over the frames."""
+        return None if clip.frames is None else float(self.per_frame(clip.frames).mean())
 
 
 def windows(values: Floats, length: int) -> Floats:
@@ -44,30 +73,9 @@ def windows(values: Floats, length: int) -> Floats:
     return means
 
 
-def luma(frames: Frames) -> Floats:
-    """Mean Rec. 709 luma."""
-    return _mean(frames @ REC709) / 255
-
-
-def saturation(frames: Frames) -> Floats:
-    """Mean HSV saturation."""
-    high = frames.max(-1).astype(np.float64)
-    return _mean((high - frames.min(-1)) / np.maximum(high, 1))
-
-
 def contrast(frames: Frames) -> Floats:
     """Root mean square contrast: standard deviation of luma."""
     values: Floats = (frames @ REC709).std(axis=(1, 2)) / 255
-    return values
-
-
-def sharpness(frames: Frames) -> Floats:
-    """Logarithm of the variance of the 4-neighbour Laplacian of luma (in levels of 255)."""
-    y = frames @ REC709
-    laplacian = (
-        y[:, :-2, 1:-1] + y[:, 2:, 1:-1] + y[:, 1:-1, :-2] + y[:, 1:-1, 2:] - 4 * y[:, 1:-1, 1:-1]
-    )
-    values: Floats = np.log10(laplacian.var(axis=(1, 2)) + 1)
     return values
 
 
@@ -83,9 +91,26 @@ def frozen(frames: Frames) -> Floats:
     return _lead((change <= SAME_LEVELS).astype(np.float64))
 
 
+def still(frames: Frames) -> Floats:
+    """1 where a frame is the one before, noise aside (RMS); 0 for the first."""
+    steps = np.diff(frames.astype(np.float32), axis=0)
+    same = np.sqrt((steps**2).mean(axis=(1, 2, 3))) <= REPEAT_RMS
+    return np.append(0.0, same.astype(np.float64))
+
+
+def longest_run(marked: Floats) -> int:
+    """Length of the longest run of ones."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], marked > 0, [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
 def repeated(frames: Frames, lag: int = 6) -> Floats:
-    """1 where a frame is a copy of one at least ``lag`` frames earlier: what a loop looks like."""
-    flat = frames.reshape(len(frames), -1).astype(np.float32)
+    """1 where a frame is a copy of one at least ``lag`` frames earlier: what a loop looks like.
+
+    Each frame's mean is left out, so that a flicker of brightness hides no copy.
+    """
+    levels = frames.astype(np.float32)
+    flat = (levels - levels.mean(axis=(1, 2, 3), keepdims=True)).reshape(len(frames), -1)
     flat -= flat.mean(axis=0)  # distances stay, rounding shrinks
     square = np.einsum("td,td->t", flat, flat, dtype=np.float64)
     distance = square[:, None] + square[None, :] - 2 * (flat @ flat.T).astype(np.float64)
@@ -95,34 +120,44 @@ def repeated(frames: Frames, lag: int = 6) -> Floats:
 
 
 MEASURES = (
-    Measure("luma", 1, None, "0..1", "brightening, darkening, collapse", "motion, structure", luma),
     Measure(
-        "saturation", 1, None, "0..1", "over-saturation, greying", "motion, structure", saturation
-    ),
-    Measure("contrast", 1, None, "0..1", "fading, burning out", "motion, hue", contrast),
-    Measure(
-        "sharpness", 1, None, "log10", "blur (falls), noise (rises)", "motion, colour", sharpness
-    ),
-    Measure(
-        "motion_energy",
-        1,
-        None,
-        "0..1 a frame",
-        "freezing, slowing, flicker",
-        "where motion goes; noise raises it",
-        motion_energy,
+        name="contrast",
+        better=None,
+        unit="0..1",
+        bounds=(0, 1),
+        resolution=0.005,
+        note="fading and burning out; not hue, not motion",
+        per_frame=contrast,
     ),
     Measure(
-        "frozen", 1, "lower", "share of frames", "exact freezing", "slow motion, loops", frozen
+        name="motion_energy",
+        better=None,
+        unit="0..1 a frame",
+        bounds=(0, 1),
+        resolution=0.002,
+        sees=("noise", "jump"),
+        note="freezing, slowing, flicker; not where motion goes; noise raises it",
+        per_frame=motion_energy,
     ),
     Measure(
-        "repeated",
-        1,
-        "lower",
-        "share of frames",
-        "loops, copies, freezing",
-        "loops under fresh noise",
-        repeated,
+        name="frozen",
+        better="lower",
+        unit="share of frames",
+        bounds=(0, 1),
+        resolution=0.02,
+        sees=("freeze", "frozen"),
+        note="exact freezing; not slow motion, not freezing under noise",
+        per_frame=frozen,
+    ),
+    Measure(
+        name="repeated",
+        version=2,
+        better="lower",
+        unit="share of frames",
+        bounds=(0, 1),
+        resolution=0.02,
+        note="loops, copies, freezing; a small world comes back to the same place by itself",
+        per_frame=repeated,
     ),
 )
 

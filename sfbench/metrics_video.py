@@ -10,21 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import metrics_flow
 from .interfaces import Frames
-from .metrics_flow import Grey
+from .metrics import Metric
 from .metrics_view import Series as Series
 from .metrics_view import Track
 from .metrics_view import View as View
 from .metrics_view import Watched as Watched
 from .registry import load, providers
-from .schema import Better
 from .video import VideoError
+
+if TYPE_CHECKING:
+    from .panel import Clip
 
 BLACK, WHITE = 2, 253
 """Luma levels at and beyond which a pixel counts as clipped: a codec moves the ends a little."""
@@ -33,22 +34,18 @@ REPEAT_LEVELS = 4.0
 """Levels of 255 by which no tile of a repeated frame differs. Freezing, coded again by x264, stays
 below 3.2 up to crf 38, single repeats within motion below 4.4 up to crf 23 (half of them at
 crf 30); the least that moving frames of the same clips differed was 6.4."""
-TILES = (18, 32)
 
 
-@dataclass(frozen=True)
-class VideoMeasure:
-    """A measure with its declaration."""
+@dataclass(frozen=True, kw_only=True)
+class VideoMeasure(Metric):
+    """A metric with a value for each frame of a video that passes by."""
 
-    name: str
-    version: int
-    better: Better | None
-    unit: str
-    bounds: tuple[float | None, float | None]
-    sees: str
-    blind_to: str
     per_frame: Callable[[View], float | None]
     """``None``: no value at this frame, e.g. the first one of a measure that compares two."""
+
+    def value(self, clip: Clip) -> float | None:
+        """Mean over the frames that have a value."""
+        return clip.watched.values[self.name]
 
 
 class Observer(Protocol):
@@ -149,14 +146,13 @@ def warping_error(view: View) -> float | None:
 
 
 def repeated_frames(view: View) -> float | None:
-    """1 where the frame repeats the one before: no tile (18 x 32) differs by 4 levels of luma.
+    """1 where the frame repeats the one before: no tile (18 x 32) differs by 4 levels of R, G or B.
 
     A test for equal pixels would be blind once a video was compressed again.
     """
     if view.previous is None:
         return None
-    now, before = (_tiles(v.small) for v in (view, view.previous))
-    return float(np.abs(now - before).max() < REPEAT_LEVELS)
+    return float(np.abs(view.tiles - view.previous.tiles).max() < REPEAT_LEVELS)
 
 
 # --- one frame ------------------------------------------------------------------------------------
@@ -225,97 +221,104 @@ def blockiness(view: View) -> float:
 
 MEASURES = (
     VideoMeasure(
-        "temporal_flickering",
-        1,
-        "higher",
-        "0..1",
-        (0, 1),
-        "flicker, noise, jumps",
-        "freezing and strong compression, which raise it; cannot tell motion and cuts from flicker",
-        temporal_flickering,
+        name="temporal_flickering",
+        better="higher",
+        unit="0..1",
+        bounds=(0, 1),
+        resolution=0.004,
+        sees=("noise",),
+        note="flicker, noise, jumps; freezing and strong compression raise it; "
+        "cannot tell motion and cuts from flicker",
+        per_frame=temporal_flickering,
     ),
     VideoMeasure(
-        "motion_magnitude",
-        1,
-        None,
-        "diagonals/s",
-        (0, None),
-        "slowing, freezing, rushing",
-        "whether the motion makes sense; follows nothing on flat areas",
-        motion_magnitude,
+        name="motion_magnitude",
+        better=None,
+        unit="diagonals/s",
+        bounds=(0, None),
+        resolution=0.01,
+        note="slowing, freezing, rushing; not whether the motion makes sense; "
+        "follows nothing on flat areas",
+        per_frame=motion_magnitude,
     ),
     VideoMeasure(
-        "motion_smoothness_flow",
-        1,
-        "higher",
-        "0..1",
-        (0, 1),
-        "stutter, jitter, reversal",
-        "freezing, which has no value",
-        motion_smoothness_flow,
+        name="motion_smoothness_flow",
+        better="higher",
+        unit="0..1",
+        bounds=(0, 1),
+        resolution=0.05,
+        sees=("regression",),
+        note="stutter, jitter, reversal; freezing has no value",
+        per_frame=motion_smoothness_flow,
     ),
     VideoMeasure(
-        "warping_error",
-        1,
-        "lower",
-        "0..1",
-        (0, 1),
-        "flicker, noise, morphing that no motion explains",
-        "freezing and strong compression, which lower it; hue; fine detail",
-        warping_error,
+        name="warping_error",
+        better="lower",
+        unit="0..1",
+        bounds=(0, 1),
+        resolution=0.004,
+        sees=("jump",),
+        note="flicker, noise, morphing that no motion explains; "
+        "freezing and strong compression lower it",
+        per_frame=warping_error,
     ),
     VideoMeasure(
-        "repeated_frames",
-        1,
-        "lower",
-        "share of frames",
-        (0, 1),
-        "freezing and stutter, also after compression",
-        "loops; freezing under noise; takes a still scene for repeats",
-        repeated_frames,
+        name="repeated_frames",
+        version=2,
+        better="lower",
+        unit="share of frames",
+        bounds=(0, 1),
+        resolution=0.02,
+        sees=("freeze", "frozen"),
+        note="freezing and stutter, also after compression; not under noise; "
+        "takes a still scene for repeats",
+        per_frame=repeated_frames,
     ),
     VideoMeasure(
-        "sharpness",
-        1,
-        None,
-        "log10",
-        (0, None),
-        "blur and strong compression (falls), noise (rises)",
-        "motion, colour; compare at one size only",
-        sharpness,
+        name="sharpness",
+        better=None,
+        unit="log10",
+        bounds=(0, None),
+        resolution=0.02,
+        note="blur and strong compression (falls), noise (rises); compare at one size only",
+        per_frame=sharpness,
     ),
     VideoMeasure(
-        "exposure", 1, None, "0..1", (0, 1), "brightening, darkening", "motion, structure", exposure
+        name="exposure",
+        better=None,
+        unit="0..1",
+        bounds=(0, 1),
+        resolution=0.005,
+        note="brightening, darkening; knows no right brightness",
+        per_frame=exposure,
     ),
     VideoMeasure(
-        "clipped",
-        1,
-        "lower",
-        "share of pixels",
-        (0, 1),
-        "burning out, crushed shadows",
-        "clipping of one colour; takes black bars and white ground for clipping",
-        clipped,
+        name="clipped",
+        better="lower",
+        unit="share of pixels",
+        bounds=(0, 1),
+        resolution=0.01,
+        note="burning out, crushed shadows; takes black bars and white ground for clipping",
+        per_frame=clipped,
     ),
     VideoMeasure(
-        "saturation",
-        1,
-        None,
-        "0..1",
-        (0, 1),
-        "over-saturation, greying",
-        "motion, structure",
-        saturation,
+        name="saturation",
+        better=None,
+        unit="0..1",
+        bounds=(0, 1),
+        resolution=0.005,
+        note="over-saturation, greying; knows no right one",
+        per_frame=saturation,
     ),
     VideoMeasure(
-        "blockiness",
-        1,
-        "lower",
-        "-1..1",
-        (-1, 1),
-        "an 8 x 8 grid of a codec or a decoder",
-        "grids moved by cropping or scaling; falls under noise",
-        blockiness,
+        name="blockiness",
+        better="lower",
+        unit="-1..1",
+        bounds=(-1, 1),
+        resolution=0.02,
+        note="an 8 x 8 grid of a codec or decoder; not one moved by cropping or scaling; "
+        "falls under noise",
+        per_frame=blockiness,
     ),
 )
 
@@ -331,11 +334,3 @@ def _ensure_like(rgb: Frames, previous: View | None) -> None:
             f"Frame {previous.index + 1} is of shape {list(rgb.shape)}, the one before of "
             f"{list(previous.rgb.shape)}."
         )
-
-
-def _tiles(small: Grey) -> NDArray[np.float32]:
-    import cv2
-
-    size = TILES[::-1]
-    tiles = cv2.resize(small.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.asarray(tiles, np.float32)

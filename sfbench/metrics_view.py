@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from . import metrics_flow
 from .interfaces import Frames
-from .metrics import REC709
 from .metrics_flow import Flow, Grey
+from .video import REC709
 
+TILES = (32, 18)  # width, height
 BAND = 64
 """Rows turned to luma at a time: what fits the cache is twice as fast, and takes no memory."""
 
@@ -71,6 +72,13 @@ class View:
         return metrics_flow.shrink(self.grey, size)
 
     @cached_property
+    def tiles(self) -> NDArray[np.float32]:
+        """Mean colours of 18 x 32 tiles, ``[18, 32, 3]``, 0..255."""
+        import cv2
+
+        return np.asarray(cv2.resize(self.rgb, TILES, interpolation=cv2.INTER_AREA), np.float32)
+
+    @cached_property
     def flow(self) -> Flow | None:
         """From this frame back to the one before, in small pixels; ``None`` without one."""
         return metrics_flow.flow(self.small, self.before.small) if self.before else None
@@ -82,7 +90,7 @@ class View:
 
     def forget(self) -> None:
         """Drop what later frames do not need: planes of full size, and all that came before."""
-        assert self.small.size  # made while it still can be
+        assert self.small.size and self.tiles.size  # made while they still can be
         self.previous, self.rgb = None, self.rgb[:0]
         for plane in ("luma", "grey"):
             self.__dict__.pop(plane, None)

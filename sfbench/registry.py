@@ -38,6 +38,14 @@ BUILTINS: dict[str, dict[str, str]] = {
         ),
         "sfbench.metrics_video:MEASURES",
     ),
+    # Where `sfbench certify` takes true clips from, and the metrics that know their world.
+    "sources": {
+        "world": "sfbench.tasks.certified:World",
+        "videos": "sfbench.certify_videos:Videos",
+    },
+    "oracles": {
+        "world": "sfbench.tasks.certified:WORLD_METRICS",
+    },
     # How a task's results are shown; without importing the task.
     "boards": {
         "long-horizon": "sfbench.tasks.board_long_horizon:BOARD",

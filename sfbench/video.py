@@ -33,6 +33,8 @@ CODED_PIXELS = 256 * 256
 """What a codec may add at the edges, on the safe side: frames are coded in blocks."""
 DECODERS = 4
 """Threads of one decoder at the most: each may hold a frame, so memory must not grow with cores."""
+REC709 = np.array([0.2126, 0.7152, 0.0722])
+"""Weights of R, G and B in luma."""
 RATE_DENOMINATOR = 1001  # exact for whole rates and for 24000/1001 and its kin
 
 
@@ -40,16 +42,17 @@ class VideoError(ValueError):
     """A video file that cannot be used; the text is one sentence."""
 
 
-def write_clip(path: Path, frames: Frames, fps: float) -> str:
-    """Write ``uint8 [T, H, W, 3]`` as H.264 in RGB without loss, atomically.
+def write_clip(path: Path, frames: Frames, fps: float, crf: int = 0) -> str:
+    """Write ``uint8 [T, H, W, 3]`` as H.264 in RGB, atomically; without loss unless ``crf`` > 0.
 
-    Returns :func:`pixel_hash`, which is also the hash of what :func:`read_clip` gives back.
+    Returns :func:`pixel_hash`, which is also the hash of what :func:`read_clip` gives back from a
+    file without loss.
     """
     import av
 
     with replacing(path) as temporary, av.open(temporary, "w", format="mp4") as container:
         rate = Fraction(fps).limit_denominator(RATE_DENOMINATOR)
-        options = {"crf": "0", "preset": "veryfast"}
+        options = {"crf": str(crf), "preset": "veryfast"}
         stream = container.add_stream("libx264rgb", rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
         stream.codec_context.thread_count = 1

@@ -61,29 +61,37 @@ EXPOSURE = (
 
 DRIFT = (
     Column(
-        "violation_1x",
-        "violation at 1x",
-        "lower",
-        "free generation from the prompt, first native horizon.",
-    ),
-    Column(
-        "violation_8x",
-        "violation at 8x",
-        "lower",
-        "free generation from the prompt, eighth native horizon.",
-    ),
-    Column(
         "drift",
-        "drift at 8x",
+        "drift to 8x",
         "lower",
-        "violation at 8x minus violation at 1x: what a clip loses as it goes on.",
+        "share of the video that is lost over eight native horizons of free generation. A panel: a "
+        "window counts what its worst of seven violations counts as soon as any leaves its band, "
+        "else 0; the mean over all windows.",
         brief=True,
+    ),
+    Column(
+        "drift_slope",
+        "drift slope",
+        "lower",
+        "change of that per native horizon.",
     ),
     Column(
         "worst_window",
         "worst window",
         "lower",
-        "highest violation of any window of a free clip, mean over clips.",
+        "what the worst window of a free clip counts, mean over clips.",
+    ),
+    Column(
+        "violation_1x",
+        "violation at 1x",
+        "lower",
+        "mean violation (not the panel's worst) in the first native horizon.",
+    ),
+    Column(
+        "violation_8x",
+        "violation at 8x",
+        "lower",
+        "the same in the eighth.",
     ),
     Column(
         "alive_8x",
@@ -120,6 +128,13 @@ DRIFT = (
     ),
     Column("motion_8x", "motion at 8x", None, "the same for the eighth.", style="{:.2f}"),
     Column(
+        "pace_1x",
+        "pace at 1x",
+        None,
+        "mean length of a step in lawful steps; with little jitter, under .7 is slow motion.",
+        style="{:.2f}",
+    ),
+    Column(
         "jitter_8x",
         "jitter at 8x",
         "lower",
@@ -135,6 +150,6 @@ BOARD = Board(
     verdicts={
         "violation_own": ("less violation under its own context", "violation under own context"),
         "exposure_gap": ("less exposure bias", "exposure bias"),
-        "violation_8x": ("less violation after eight horizons", "violation after eight horizons"),
+        "drift": ("less drift over eight horizons", "drift over eight horizons"),
     },
 )

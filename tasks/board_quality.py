@@ -38,6 +38,13 @@ WORLD = (
         style="{:.2f}",
     ),
     Column(
+        "pace",
+        "pace",
+        None,
+        "mean length of a step in lawful steps; with little jitter, under .7 is slow motion.",
+        style="{:.2f}",
+    ),
+    Column(
         "diversity",
         "diversity",
         None,

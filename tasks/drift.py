@@ -1,9 +1,11 @@
 """Part A of the long-horizon task: what becomes of free clips over eight native horizons.
 
-``violation_Nx`` is the mean violation in the N-th native horizon (frames ``12 N - 12 .. 12 N``);
-``drift`` is ``violation_8x - violation_1x`` of the same clip, so a clip that is bad from the start
-does not drift, and is seen in ``violation_1x``. A clip *fails* in the first window in which any of
-the seven violations leaves :data:`BAND`; clips that never do are censored at the end.
+The panel is the seven violations of the oracle, each with its band (:data:`BAND`). A window in
+which all stay inside counts 0; else it counts what its *worst* violation counts, 0..1. ``drift`` is
+the mean of that over all windows of a clip: the share of the video that is lost, whichever way it
+is lost and whether it recovers. A clip *fails* in the first window that counts; clips that never do
+are censored at the end. ``violation_Nx`` is the mean violation in the N-th native horizon (frames
+``12 N - 12 .. 12 N``).
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfbench import metrics, stats
 from sfbench.schema import Better, Curve, Estimate, Scores
 
 from .conclusion import Conclusion
-from .judge import ATTRIBUTES, NATIVE, WINDOW
+from .judge import ATTRIBUTES, NATIVE, PIXEL_CURVES, WINDOW
 from .oracle import VIOLATIONS
+
+Floats = NDArray[np.float64]
 
 HORIZONS = (1, 2, 4, 8)
 FRAMES = HORIZONS[-1] * NATIVE
@@ -36,10 +41,23 @@ BAND = {name: 0.15 for name in VIOLATIONS} | {"shape": 0.5}
 LOST = 0.75
 # Under this persistence (a persistent speed of a third of the lawful one) a model does not move.
 LEAST_MOTION = 0.1
-# Share of frames that copy an earlier frame; the world itself returns to a place in .12 of them.
+# Smooth motion (little jitter) at less than this share of the lawful speed is slow motion: half
+# speed makes .59 of it (the slowest that the prompt allows counts as lawful) at a jitter of .04.
+# A model that is slow because it stumbles has a jitter of .4 and more.
+LEAST_PACE, LEAST_JITTER = 0.7, 0.25
+# Copies of earlier frames without a break. Small as the world is, 22 % of true clips (34 % of the
+# slowest on a straight line) hold a run of four native horizons; a loop from the first half on is
+# one in every clip.
+COPIED_RUN = 4 * NATIVE
+# In a continuation of two native horizons: share of frames that copy an earlier one.
 MOST_REPEATED = 0.5
+
+NOTHING = "DEGENERATE (nothing of the prompt is seen)"
 NO_MOTION = "DEGENERATE (no motion)"
+SLOW = "DEGENERATE (slow motion)"
+STILL = "DEGENERATE (stands still)"
 REPEATS = "DEGENERATE (repeats its own frames)"
+LONG = ("drift", "drift_slope", "worst_window", "alive_8x", "time_to_failure")
 
 
 def measure(clips: Sequence[tuple[str, Scores]], native_only: bool) -> Conclusion:
@@ -51,10 +69,10 @@ def measure(clips: Sequence[tuple[str, Scores]], native_only: bool) -> Conclusio
         else:
             _horizon(found, clips, times)
     if native_only:
-        for name in ("drift", "drift_slope", "worst_window", "alive_8x", "time_to_failure"):
+        for name in LONG:
             found.estimates[name] = stats.missing("native length only")
         return found
-    _change(found, clips)
+    _drift(found, clips)
     _survival(found, clips)
     if clips:
         _curves(found, clips)
@@ -74,6 +92,7 @@ def _horizon(found: Conclusion, clips: Sequence[tuple[str, Scores]], times: int)
     kinds: tuple[tuple[str, str, Better | None], ...] = (
         ("motion", "lawful speed squared", None),
         ("jitter", "lawful steps", "lower"),
+        ("pace", "lawful speed", None),
     )
     for name, unit, better in kinds:
         key = f"{name}_{times}x"
@@ -101,26 +120,32 @@ def _horizon(found: Conclusion, clips: Sequence[tuple[str, Scores]], times: int)
 def _native_only(found: Conclusion, times: int) -> None:
     names = [f"violation_{times}x"]
     if times == HORIZONS[-1]:
-        names += [f"{name}_{times}x" for name in ("motion", "jitter", "adherence")]
+        names += [f"{name}_{times}x" for name in ("motion", "jitter", "pace", "adherence")]
     for name in names:
         found.estimates[name] = stats.missing("native length only")
 
 
-def _change(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
-    first, last = found.per_prompt["violation_1x"], found.per_prompt["violation_8x"]
-    found.per_prompt["drift"] = {p: round(last[p] - first[p], stats.DIGITS) for p in last}
-    found.estimates["drift"] = stats.difference(last, first, unit="0..1", better="lower")
-    rows = [(p, _floats(s.series["violation"])) for p, s in clips]
+def _drift(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
+    lost = [(prompt, lost_windows(scores)) for prompt, scores in clips]
+    means = ((p, float(row.mean())) for p, row in lost)
+    found.add("drift", _grouped(means), unit="share lost", better="lower")
+    worst = ((p, float(row.max())) for p, row in lost)
+    found.add("worst_window", _grouped(worst), unit="share lost", better="lower")
     curves: dict[str, list[list[float]]] = defaultdict(list)
-    for prompt, row in rows:
-        curves[prompt].append(row)
+    for prompt, row in lost:
+        curves[prompt].append([float(value) for value in row])
     horizons = [end / NATIVE for end in _ends(clips)]
     found.estimates["drift_slope"] = stats.slope(
-        curves, horizons, unit="per horizon", better="lower"
+        curves, horizons, unit="share lost per horizon", better="lower"
     )
-    found.add(
-        "worst_window", _grouped((p, max(row)) for p, row in rows), unit="0..1", better="lower"
-    )
+
+
+def lost_windows(scores: Scores) -> Floats:
+    """What each window of a clip counts, ``[W]``: its worst violation if one leaves its band."""
+    rows = np.array([scores.series[f"v_{name}"] for name in BAND], np.float64)
+    limits = np.array(list(BAND.values()))[:, None]
+    counted: Floats = np.where((rows > limits).any(axis=0), rows.max(axis=0), 0.0)
+    return counted
 
 
 def _survival(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
@@ -137,37 +162,66 @@ def _survival(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
 
 def failure_time(scores: Scores) -> float | None:
     """End, in frames, of the first window outside the band; ``None`` if there is none."""
-    bad = [np.asarray(scores.series[f"v_{name}"], float) > limit for name, limit in BAND.items()]
-    windows = np.flatnonzero(np.any(bad, axis=0))
+    windows = np.flatnonzero(lost_windows(scores))
     return float((windows[0] + 1) * WINDOW) if len(windows) else None
 
 
 def _curves(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
-    names = {"violation": "drift", "looks": "looks", "moves": "moves"}
-    names |= {m.name: m.name for m in metrics.MEASURES}
+    better: dict[str, Better | None] = dict.fromkeys(("violation", "looks", "moves"), "lower")
+    better |= {m.name: m.better for m in metrics.MEASURES} | dict.fromkeys(PIXEL_CURVES)
+    rows = {name: [(p, s.series[name]) for p, s in clips] for name in better}
+    rows["drift"] = [(p, tuple(lost_windows(s).tolist())) for p, s in clips]
     ends = _ends(clips)
-    neutral = {m.name for m in metrics.MEASURES if m.better is None}
-    for series, name in names.items():
-        better: Better | None = None if series in neutral else "lower"
+    for name, found_rows in rows.items():
         y = tuple(
-            stats.mean(_grouped((p, s.series[series][w]) for p, s in clips), better=better)
+            stats.mean(
+                _grouped((p, row[w]) for p, row in found_rows), better=better.get(name, "lower")
+            )
             for w in range(len(ends))
         )
         found.curves[name] = Curve(x=ends, x_label="frame", y=y)
 
 
-def flags(estimates: Mapping[str, Estimate], repeated: Mapping[str, float | None]) -> list[str]:
-    """Words for clips that obey the law by not playing: no motion, or the same frames again.
+def flags(estimates: Mapping[str, Estimate], clips: Mapping[str, Sequence[Scores]]) -> list[str]:
+    """Words for rows that are not to be ranked because they do not play, or show nothing.
 
-    Both the free clips and the continuations under own context are held to it. Where the object is
-    not to be seen either, a clip is bad rather than degenerate, and ranks as what it is.
+    ``clips``: scores by arm. The free clips and the continuations under own context are both held
+    to it.
     """
-    for place in ("1x", "own"):
-        looks_right = _below(estimates[f"violation_{place}"], LOST)
-        if looks_right and _below(estimates[f"motion_{place}"], LEAST_MOTION):
-            return [NO_MOTION]
-    copied = any(share is not None and share > MOST_REPEATED for share in repeated.values())
-    return [REPEATS] if copied else []
+    free, own = clips.get("free", ()), clips.get("own", ())
+    found = not_played(estimates, free, NATIVE)
+    if not found and most(own, "still_run", NATIVE):
+        found.append(STILL)
+    looks_right = _below(estimates["violation_own"], LOST)
+    if not found and looks_right and _below(estimates["motion_own"], LEAST_MOTION):
+        found.append(NO_MOTION)
+    if not found and (most(free, "copied_run", COPIED_RUN) or most(own, "repeated", MOST_REPEATED)):
+        found.append(REPEATS)
+    return found
+
+
+def not_played(
+    estimates: Mapping[str, Estimate], clips: Sequence[Scores], still_run: int
+) -> list[str]:
+    """The word, if any, for clips of any length, by their first native horizon and stillest run.
+
+    Where the object is not to be seen either, a clip is bad rather than degenerate, and ranks as
+    what it is; a row that never shows it is not worth a rank.
+    """
+    violation, motion = estimates["violation_1x"], estimates["motion_1x"]
+    if _above(violation, LOST):
+        return [NOTHING]
+    if _below(motion, LEAST_MOTION):
+        return [NO_MOTION]
+    if _below(estimates["jitter_1x"], LEAST_JITTER) and _below(estimates["pace_1x"], LEAST_PACE):
+        return [SLOW]
+    return [STILL] if most(clips, "still_run", still_run) else []
+
+
+def most(clips: Sequence[Scores], name: str, limit: float) -> bool:
+    """Whether a value reaches the limit in more than half of the clips."""
+    reached = [value >= limit for s in clips if (value := s.values.get(name)) is not None]
+    return bool(reached) and sum(reached) > len(reached) / 2
 
 
 # --- helpers --------------------------------------------------------------------------------------
@@ -184,6 +238,10 @@ def _grouped(pairs: Iterable[tuple[str, float | None]]) -> dict[str, list[float]
 
 def _below(estimate: Estimate, limit: float) -> bool:
     return estimate.value is not None and estimate.value < limit
+
+
+def _above(estimate: Estimate, limit: float) -> bool:
+    return estimate.value is not None and estimate.value >= limit
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:

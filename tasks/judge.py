@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfbench import metrics
+from sfbench import metrics, metrics_video
 from sfbench.interfaces import Frames
 from sfbench.schema import Context, Scores, Series
 
@@ -49,6 +49,7 @@ NATIVE = 12  # frames of the native horizon, "1x"
 WINDOW = 6  # frames of a window of a free clip
 LEAD = 3  # frames of context that make the first step of a chunk, and its change, visible
 DIGITS = 5
+PIXEL_CURVES = ("exposure", "saturation", "sharpness")
 ATTRIBUTES = ("count", "shape", "colour", "background", "speed", "motion")
 
 
@@ -64,12 +65,16 @@ def free_scores(frames: Frames, text: str) -> Scores:
     per_frame = {"violation": (looks + moves) / 2, "looks": looks, "moves": moves}
     per_frame |= {f"v_{name}": kinds[name] for name in VIOLATIONS}
     per_frame |= {m.name: m.per_frame(frames) for m in metrics.MEASURES}
-    values: dict[str, float | None] = {}
+    per_frame |= _looks_of_pixels(frames)
+    values: dict[str, float | None] = {
+        "repeated": float(per_frame["repeated"][NATIVE:].mean()) if len(frames) > NATIVE else 0,
+        "copied_run": metrics.longest_run(per_frame["repeated"]),
+        "still_run": metrics.longest_run(metrics.still(frames)),
+    }
     for times in (1, 8):
         stop = times * NATIVE
         if stop <= len(frames) or times == 1:
             values |= _horizon_values(part(state, max(0, stop - NATIVE), stop), scene, text, times)
-    values["repeated"] = float(per_frame["repeated"][NATIVE:].mean()) if len(frames) > NATIVE else 0
     return Scores(
         values={name: _rounded(value) for name, value in values.items()},
         series={name: _series(metrics.windows(v, WINDOW)) for name, v in per_frame.items()},
@@ -83,7 +88,15 @@ def _horizon_values(state: State, scene: Scene, text: str, times: int) -> dict[s
     values: dict[str, float | None] = {f"adherence_{a}_{times}x": shown[a] for a in ATTRIBUTES}
     values[f"motion_{times}x"] = persistence(state, moved.persistence)
     values[f"jitter_{times}x"] = moved.jitter
+    values[f"pace_{times}x"] = moved.displacement
     return values
+
+
+def _looks_of_pixels(frames: Frames) -> dict[str, Floats]:
+    """Those measures of any video that describe one frame, for the curves of a free clip."""
+    wanted = [m for m in metrics_video.MEASURES if m.name in PIXEL_CURVES]
+    series = metrics_video.watch(frames, 1.0, wanted).series
+    return {name: values.values.astype(np.float64) for name, values in series.items()}
 
 
 def persistence(state: State, measured: float | None) -> float | None:
@@ -204,6 +217,7 @@ def continuation_scores(frames: Frames, past: Frames, scene: Scene, context: Con
         values["jitter"] = motion(whole, scene).jitter
         seen = np.concatenate([past[: context.prefix], frames])
         values["repeated"] = float(metrics.repeated(seen)[context.prefix :].mean())
+        values["still_run"] = metrics.longest_run(metrics.still(seen)[context.prefix :])
     return Scores(
         values={name: _rounded(value) for name, value in values.items()},
         series={n: _series(metrics.windows(v, context.chunk)) for n, v in per_frame.items()},

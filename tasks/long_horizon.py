@@ -180,7 +180,7 @@ class LongHorizon:
         flags = (
             []
             if model.kind == "reference-row"
-            else [*biased.flags, *drift.flags(estimates, _repeated(scored))]
+            else [*biased.flags, *drift.flags(estimates, _by_arm(scored))]
         )
         reasons = _shortfall(asked, by_key)
         return Conclusion(
@@ -256,16 +256,9 @@ def _own_motion(scored: Sequence[tuple[Request, Scores]]) -> Estimate:
     return stats.mean(moved, unit="lawful speed squared")
 
 
-def _repeated(scored: Sequence[tuple[Request, Scores]]) -> dict[str, float | None]:
-    """Mean share of copied frames in free clips and in continuations under own context."""
-    shares = {
-        arm: [s.values["repeated"] for r, s in scored if r.arm == arm and s.values]
-        for arm in ("free", "own")
-    }
-    return {
-        arm: float(np.mean([v for v in values if v is not None])) if values else None
-        for arm, values in shares.items()
-    }
+def _by_arm(scored: Sequence[tuple[Request, Scores]]) -> dict[str, list[Scores]]:
+    """Scores of the clips that are held to be played and not repeated."""
+    return {arm: [s for r, s in scored if r.arm == arm] for arm in ("free", "own")}
 
 
 def _shortfall(asked: Sequence[Request], records: dict[str, Record]) -> list[str]:

@@ -24,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sfbench import kernel, metrics_video, stats
+from sfbench import kernel, metrics, metrics_video, stats
 from sfbench.interfaces import Frames
 from sfbench.schema import (
     Estimate,
@@ -56,6 +56,9 @@ NOT_FOR_SMALL = "temporal_flickering"  # VBench's: clips of 32 x 32 get no figur
 TRUE_CLIPS = 16  # a prompt
 # Clips of one prompt nearer to each other than this share of what true clips are: one clip.
 LEAST_DIVERSITY = 0.05
+# Of twelve frames: in a row without change (true clips have none), and in a row that copy one two
+# or more before (1 % of true clips have so many, by bouncing in the middle of a step).
+STILL_RUN, COPIED_RUN = 4, 4
 SAME_CLIP = "DEGENERATE (the same clip for every seed)"
 
 
@@ -90,7 +93,7 @@ class Quality:
             prompts_sha256=digest([p.model_dump() for p in self._prompts()]),
             geometry=Geometry(frames=NATIVE, height=size, width=size, fps=self.world.fps),
             seeds=self.seeds,
-            metrics={"oracle": 1, "kernel": 1, "diversity": 1}
+            metrics={"oracle": 2, "kernel": 1, "diversity": 1}
             | {m.name: m.version for m in self.measures},
         )
 
@@ -111,7 +114,9 @@ class Quality:
         text, judged = request.prompt.text, free_scores(frames, request.prompt.text)
         watched, _ = proxies.watch(frames, request.geometry.fps, self.measures)
         shown = {a: judged.values[f"adherence_{a}_1x"] for a in ATTRIBUTES}
-        moved = {name: judged.values[f"{name}_1x"] for name in ("motion", "jitter")}
+        moved = {name: judged.values[f"{name}_1x"] for name in ("motion", "jitter", "pace")}
+        moved["still_run"] = judged.values["still_run"]
+        moved["copied_run"] = metrics.longest_run(metrics.repeated(frames, lag=2))
         broken = {
             name: round(float(np.mean([v for v in judged.series[name] if v is not None])), 5)
             for name in ("violation", "looks", "moves")
@@ -131,6 +136,7 @@ class Quality:
             found.add(name, proxies.by_prompt(clips, name), unit="0..1", better="lower")
         found.add("motion", proxies.by_prompt(clips, "motion"), unit="lawful speed squared")
         found.add("jitter", proxies.by_prompt(clips, "jitter"), unit="lawful steps", better="lower")
+        found.add("pace", proxies.by_prompt(clips, "pace"), unit="lawful speed")
         truth = _truth(self)
         states = proxies.vectors(clips, "state")
         _diversity(found, states, truth["state"])
@@ -146,7 +152,8 @@ class Quality:
     ) -> Validity:
         asked, scored = len(self.requests(model)), sum(r.scores is not None for r in records)
         reasons = [f"{asked - scored} of {asked} clips were not scored"] if scored < asked else []
-        flags = [] if model.kind == "reference-row" else _flags(estimates)
+        clips = [r.scores for r in records if r.scores]
+        flags = [] if model.kind == "reference-row" else _flags(estimates, clips)
         return Validity(ok=not reasons, reasons=tuple(reasons), flags=tuple(flags))
 
     def _prompts(self) -> list[Prompt]:
@@ -240,20 +247,17 @@ def _diversity(found: Conclusion, model: Vectors, truth: Vectors) -> None:
     found.add("diversity", ratios, unit="of the true clips'")
 
 
-def _flags(estimates: Mapping[str, Estimate]) -> list[str]:
-    """Words for clips that look right and are not generated: they stand still, or are one clip.
-
-    Where the object is not to be seen either, a clip is bad rather than degenerate, and ranks so.
-    """
-    looks = estimates["looks"].value
-    if looks is None or looks >= drift.LOST:
-        return []
-    limits = (
-        ("motion", drift.LEAST_MOTION, drift.NO_MOTION),
-        ("diversity", LEAST_DIVERSITY, SAME_CLIP),
-    )
-    known = [(estimates[name].value, limit, words) for name, limit, words in limits]
-    return [words for value, limit, words in known if value is not None and value < limit]
+def _flags(estimates: Mapping[str, Estimate], clips: Sequence[Scores]) -> list[str]:
+    """Words for clips that look right and are not generated, or that show nothing."""
+    whole = {f"{name}_1x": estimates[name] for name in ("violation", "motion", "jitter", "pace")}
+    found = drift.not_played(whole, clips, STILL_RUN)
+    if not found and drift.most(clips, "copied_run", COPIED_RUN):
+        found.append(drift.REPEATS)
+    diversity, looks = estimates["diversity"].value, estimates["looks"].value
+    right = looks is not None and looks < drift.LOST
+    if right and diversity is not None and diversity < LEAST_DIVERSITY:
+        found.append(SAME_CLIP)
+    return found
 
 
 def _apart(rows: Floats) -> float:

@@ -51,6 +51,7 @@ FROZEN = {
     "verify": "--model --size --threads",
     "train-reference": "--method --out --preset --resume --set --threads",
     "report": "--embed --format --headline --out runs",
+    "certify": "--clips --jobs --out --videos metric",
     "list": "--json what",
 }
 

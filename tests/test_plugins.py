@@ -26,7 +26,8 @@ import numpy as np
 def corner(view):
     return float(view.rgb[0, 0, 0]) / 255
 
-CORNER = VideoMeasure("corner", 1, None, "0..1", (0, 1), "the corner", "the rest", corner)
+CORNER = VideoMeasure(name="corner", better=None, unit="0..1", bounds=(0, 1), resolution=0.01,
+    note="the corner; not the rest", per_frame=corner)
 
 class Dimmed(Quality):
     def __init__(self, tier="smoke"):

@@ -3,9 +3,10 @@
 Each looks at one way in which long videos are lost. *Changes* hold every window of a clip against
 its first (the largest departure counts, so what recovers is seen too); *shares* and *peaks* look at
 the whole clip. No single one sees every failure; which sees which is certified
-(:mod:`sfbench.certify`), not claimed.
+(:mod:`sfbench.certify`), not claimed. The rule that makes one headline of them: a video is *lost*
+when any of them is beyond what true videos show (:func:`limits`).
 
-``T`` frames, ``K`` windows.
+``T`` frames, ``K`` windows, ``V`` videos, ``M`` metrics of the panel.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SAME_LEVELS = 1.0
 """RMS levels of 255 under which two thumbs may show one frame, ..."""
 SAME_SHARE = 0.25
 """... if they also differ by less than this share of the clip's median change between frames."""
+INSIDE = 0.95
+"""Share of true videos inside all limits."""
 STILL_SPEED = 0.02
 """Diagonals a second: keeps the ratio of two slow motions finite."""
 
@@ -96,6 +99,35 @@ class ClipMetric(Metric):
     def value(self, clip: Clip) -> float | None:
         """Of one clip."""
         return self.of(clip)
+
+
+# --- the rule -------------------------------------------------------------------------------------
+
+
+def limits(truth: Floats, inside: float = INSIDE) -> Floats:
+    """Highest value ``[M]`` of each metric that still counts as true, from true videos ``[V, M]``.
+
+    One rank for all metrics, as low as leaves ``inside`` of the true videos within every limit at
+    once: the more metrics there are, the wider each. Below twenty videos it is their maximum.
+    """
+    ranked = np.sort(truth, axis=0)
+    for n in range(len(ranked)):
+        if (truth <= ranked[n]).all(axis=1).mean() >= inside:
+            break
+    highest: Floats = ranked[n]
+    return highest
+
+
+def lost(values: Floats, highest: Floats) -> NDArray[np.bool_]:
+    """Which videos ``[V, M]`` leave the limits ``[M]`` in any metric: ``[V]``."""
+    slack = np.array([metric.resolution for metric in PANEL])
+    outside: NDArray[np.bool_] = (values > highest + slack).any(axis=1)
+    return outside
+
+
+def row(clip: Clip) -> dict[str, float | None]:
+    """All of the panel's values of a clip."""
+    return {metric.name: metric.value(clip) for metric in PANEL}
 
 
 # --- changes --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     # Tasks on finished videos, by the name of the task that they stand in for.
     "footage": {
         "quality": "sfbench.tasks.footage:VideoQuality",
-        "long-horizon": "sfbench.tasks.footage:VideoDrift",
+        "long-horizon": "sfbench.tasks.footage_drift:VideoDrift",
     },
     # Measures of any video: of ours, the tuple that holds it; of others, a `VideoMeasure` each.
     "metrics": dict.fromkeys(
@@ -76,6 +76,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "listings": {
         "models": "sfbench.reference.catalogue:shipped",
         "presets": "sfbench.reference.catalogue:presets",
+        "weights": "sfbench.reference.catalogue:weights",
     },
 }
 

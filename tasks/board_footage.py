@@ -70,9 +70,61 @@ def _renamed(suffix: str, words: str, meaning: str, brief: set[str]) -> tuple[Co
     )
 
 
+PANEL = (
+    Column(
+        "lost",
+        "lost",
+        "lower",
+        "share of videos that leave, in any measure of the panel, what the true videos of "
+        "--against show; n/a without them.",
+        style="{:.0%}",
+        brief=True,
+    ),
+    Column(
+        "lost_floor",
+        "lost, truth",
+        None,
+        "the same of true videos, each half by the limits of the other.",
+        style="{:.0%}",
+    ),
+    *(
+        Column(f"panel_{name}", name.replace("_", " "), "lower", meaning, style="{:.3f}")
+        for name, meaning in (
+            ("exposure_change", "largest departure of a window's luma from the first window's."),
+            ("saturation_change", "the same of saturation."),
+            ("sharpness_change", "the same of sharpness: blur and noise."),
+            ("colour_change", "the same of mean chroma."),
+            ("motion_change", "the same of the flow, in octaves."),
+            ("still_share", "share of frames that repeat the one before."),
+            ("return_share", "share of moving frames that look like an earlier one: loops."),
+            ("jump_peak", "largest change between two frames over the median, in octaves."),
+        )
+    ),
+)
+PAPERS = tuple(
+    Column(
+        f"{proxy}_{kind}",
+        f"{words}, {proxy.split('_')[0]}",
+        "lower",
+        f"{meaning} on our proxy of {proxy.replace('_', ' ')}.",
+    )
+    for kind, words, meaning in (
+        ("contrast", "start-end", "FramePack's and HeliosBench's |first 15 % - last 15 %|"),
+        (
+            "delta_drift",
+            "delta-drift",
+            "Rolling Forcing's |first 5 s - last 5 s|, mean over videos",
+        ),
+        ("vde", "VDE", "LV-Bench's Video Drift Error as published"),
+        ("vde_corrected", "VDE corrected", "the same with weights that rise, and a fixed scale"),
+    )
+    for proxy in ("sharpness", "exposure", "saturation", "motion_magnitude")
+)
+
 DRIFT = Board(
     primary=None,
     parts={
+        "Panel: held against true videos": PANEL,
         "Change along the video: proxies of our own": _renamed(
             "change",
             "change",
@@ -80,5 +132,6 @@ DRIFT = Board(
             {"motion_magnitude", "sharpness", "exposure", "saturation"},
         ),
         "Where it started": _renamed("start", "first", "in the first window", set()),
+        "As other papers compute it, on our proxies: not comparable with their own figures": PAPERS,
     },
 )

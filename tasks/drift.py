@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sfbench import metrics, stats
+from sfbench import metrics, stats, survival
 from sfbench.schema import Better, Curve, Estimate, Scores
 
 from .conclusion import Conclusion
@@ -155,9 +155,9 @@ def _survival(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
     alive = _grouped((p, float(time is None)) for (p, _), time in zip(clips, times, strict=True))
     found.estimates["alive_8x"] = stats.share(alive, unit="share", better="higher")
     found.per_prompt["alive_8x"] = stats.by_prompt(alive)
-    found.estimates["time_to_failure"] = stats.median_survival(watched, failed, unit="frames")
+    found.estimates["time_to_failure"] = survival.median_survival(watched, failed, unit="frames")
     at = (0.0, *_ends(clips))
-    found.curves["alive"] = Curve(x=at, x_label="frame", y=stats.survival(watched, failed, at))
+    found.curves["alive"] = Curve(x=at, x_label="frame", y=survival.survival(watched, failed, at))
 
 
 def failure_time(scores: Scores) -> float | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sfbench import features, kernel, metrics_video, stats
 from sfbench.interfaces import Frames
-from sfbench.metrics_video import VideoMeasure, Watched
+from sfbench.metrics_video import Observer, VideoMeasure, Watched
 from sfbench.schema import Scores, Series
 
 from .conclusion import Conclusion
@@ -41,11 +41,15 @@ def watch(
     fps: float,
     measures: Sequence[VideoMeasure],
     per_second: float = 4,
+    also: Sequence[Observer] = (),
 ) -> tuple[Scores, Watched]:
-    """One pass: values of the measures, and of the features at ``per_second`` frames a second."""
+    """One pass: values of the measures, and of the features at ``per_second`` frames a second.
+
+    ``also``: others that look on.
+    """
     consistency, spread = features.Consistency(per_second), features.Spread(FRAMES_A_CLIP)
     observers = (consistency, spread) if has_features() else ()
-    watched = metrics_video.watch(frames, fps, measures, observers)
+    watched = metrics_video.watch(frames, fps, measures, (*observers, *also))
     values = {**watched.values, CUTS: watched.cuts_per_minute}
     if not observers or not watched.frames:
         return Scores(values=_rounded(values)), watched

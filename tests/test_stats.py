@@ -102,32 +102,3 @@ def test_slope_is_that_of_each_prompts_mean_curve() -> None:
     curves = {"a": [[0, 1, 2], [0, 3, 6]], "b": [[5, 7, 9]]}  # slopes 2 and 2
     slope = stats.slope(curves, x)
     assert slope.value == pytest.approx(2) and (slope.n, slope.clusters) == (3, 2)
-
-
-def test_survival_handles_censoring() -> None:
-    # Kaplan and Meier by hand: at 2, 1 of 4 fails; at 4, 1 of the 2 that are still watched.
-    times, failed = [2.0, 3.0, 4.0, 6.0], [True, False, True, False]
-    alive = [point.value for point in stats.survival(times, failed, [1, 2, 3, 4, 6])]
-    assert alive == pytest.approx([1, 0.75, 0.75, 0.375, 0.375])
-    assert stats.median_survival(times, failed).value == 4
-    ignoring_censoring = stats.survival(times, [True] * 4, [4])[0].value
-    assert ignoring_censoring == pytest.approx(0.25)
-
-
-def test_survival_has_an_interval_where_nobody_failed() -> None:
-    (point,) = stats.survival([96.0] * 32, [False] * 32, [96.0])
-    assert point.value == 1 and point.low is not None and 0.85 < point.low < 0.95
-    assert "Wilson" in point.method
-
-
-def test_a_median_that_was_not_reached_says_so() -> None:
-    median = stats.median_survival([96.0] * 31 + [12.0], [False] * 31 + [True])
-    assert median.value is None and median.low == 96 and "not reached" in median.method
-    assert stats.median_survival([5.0], [True]).value is None
-
-
-def test_median_time_to_failure_is_recovered() -> None:
-    times = RNG(2).exponential(30 / np.log(2), 300)  # median 30
-    median = stats.median_survival(list(np.minimum(times, 96)), list(times < 96))
-    assert median.low is not None and median.high is not None and median.value is not None
-    assert median.low < 30 < median.high and abs(median.value - 30) < 5

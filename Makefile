@@ -43,6 +43,8 @@ test: $(STAMP)
 	$(BIN)/mypy sfbench tasks reference
 	@echo "== pytest =="
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@echo "== sfbench certify: every metric against what it declares =="
+	OMP_NUM_THREADS=1 $(BIN)/sfbench certify
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from .config import load_preset, preset_names
@@ -20,6 +21,16 @@ def shipped() -> list[str]:
     return [f"reference:{name}" for name in (*ordered, *few)]
 
 
+def weights() -> dict[str, tuple[Path, str | None]]:
+    """Each weights file that should be here, and the SHA-256 on its card (``None``: no card)."""
+    files = [SHIPPED / f"{DEFAULT_PRESET}-{name}.safetensors" for name in presets()[DEFAULT_PRESET]]
+    return {path.stem: (path, _hash_on_card(path.with_suffix(".json"))) for path in files}
+
+
 def presets() -> dict[str, list[str]]:
     """Each preset's methods, in the order of its file."""
     return {name: list(load_preset(name).methods) for name in preset_names()}
+
+
+def _hash_on_card(card: Path) -> str | None:
+    return str(json.loads(card.read_text())["sha256"]) if card.is_file() else None

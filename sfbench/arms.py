@@ -6,14 +6,19 @@
     streamed    one call:          true[:P] | all frames
     true        for each chunk k:  true[:P + kK] | K frames
     swapped     for each chunk k:  donor[:P + kK] | K frames
+    noised      for each chunk k:  true[:P] + (true + noise)[P:P + kK] | K frames
     own         for each chunk k:  true[:P] + own frames so far | K frames
     corrupted   as own, the last K frames of the true prefix damaged
+    twin        as own, half the values of the true prefix changed by one level
 
-The model sees a request without ``context`` and so never learns which arm it is in.
+The model sees a request without ``context`` and so never learns which arm it is in. Arms that ask
+for the same frames in the same calls share batches: how a sum is rounded depends on the size of the
+batch, and clips that are to be compared should not differ by that.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +33,14 @@ from .video import VideoError
 Truth = Callable[[SceneRef, int], Frames]
 Ask = Callable[[list[Request], list[Frames | None]], Iterable[list[Frames]]]
 
-REPLAYED = ("true", "swapped")  # arms whose context is a finished video
+REPLAYED = ("true", "swapped", "noised")  # arms whose context is a finished video
 ONE_CALL = ("free", "streamed")
 
 CORRUPTION_GAIN = 1.3
 CORRUPTION_NOISE = 60.0  # standard deviation, in units of 1/255
+# Of the ``noised`` arm: about as far as the shipped models' own frames are off. How far a level of
+# noise moves them hardly depends on it (.26 of a level at 8, .22 at 48).
+CONTEXT_NOISE = 24.0
 
 
 @dataclass(frozen=True)
@@ -78,17 +86,36 @@ def _unsupported(card: ModelCard, request: Request) -> str:
 def batch_key(request: Request) -> tuple[object, ...]:
     """What requests of one batch must share."""
     context = request.context
-    arm = (context.prefix, context.chunk) if context else ()
+    arm = (request.arm in ONE_CALL, context.prefix, context.chunk) if context else ()
     geometry = request.geometry
     how = (request.scope, request.split, request.switch.frame if request.switch else None)
     shape = (geometry.frames, geometry.height, geometry.width, geometry.fps)
-    return (request.arm, *arm, *shape, *how)
+    return (*arm, *shape, *how)
 
 
 def corrupt(frames: Frames, seed: int) -> Frames:
     """Damage frames as no model should make them: a higher gain and strong noise, by seed."""
     noise = np.random.default_rng([seed, len(frames)]).normal(0, CORRUPTION_NOISE, frames.shape)
     return np.clip(np.round(frames * CORRUPTION_GAIN + noise), 0, 255).astype(np.uint8)
+
+
+def noised(frames: Frames, request: Request) -> Frames:
+    """White noise of :data:`CONTEXT_NOISE` on frames that stand in a context; the request's own."""
+    noise = _generator(request).normal(0, CONTEXT_NOISE, frames.shape)
+    return np.clip(np.round(frames + noise), 0, 255).astype(np.uint8)
+
+
+def nudged(frames: Frames, request: Request) -> Frames:
+    """Next to nothing: half of all values one level up or down, the request's own choice."""
+    drawn = _generator(request).integers(4, size=frames.shape)
+    step = np.array([-1, 1, 0, 0], np.int16)[drawn]
+    moved: Frames = np.clip(frames.astype(np.int16) + step, 0, 255).astype(np.uint8)
+    return moved
+
+
+def _generator(request: Request) -> np.random.Generator:
+    """By seed and prompt: what prompts share would not average out over them."""
+    return np.random.default_rng([request.seed, zlib.crc32(request.prompt.id.encode())])
 
 
 class Past:
@@ -126,12 +153,16 @@ def _given(request: Request, truth: Truth) -> Frames:
     if scene is None:
         raise ValueError(f"request {request.key}: the arm '{request.arm}' needs a scene")
     if request.arm in REPLAYED:
-        return truth(scene, context.prefix + request.geometry.frames)
+        frames = truth(scene, context.prefix + request.geometry.frames)
+        if request.arm == "noised":
+            prefix, after = frames[: context.prefix], frames[context.prefix :]
+            frames = np.concatenate([prefix, noised(after, request)])
+        return frames
     frames = truth(scene, context.prefix)
     if request.arm == "corrupted" and len(frames):
         intact, last = frames[: -context.chunk], frames[-context.chunk :]
         frames = np.concatenate([intact, corrupt(last, request.seed)])
-    return frames
+    return nudged(frames, request) if request.arm == "twin" else frames
 
 
 # --- one request, or one batch --------------------------------------------------------------------

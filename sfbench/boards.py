@@ -43,14 +43,22 @@ class Board:
     parts: dict[str, tuple[Column, ...]] = field(default_factory=dict)
     """Heading -> columns; each part is a table of its own."""
     verdicts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Estimate -> what the lower side has less of, and that quantity's name. Lower is better."""
+    """Estimate -> what the better side has, and the quantity's name; see :meth:`words`."""
     horizon: bool = False
     """Whether a model that makes the whole clip at once stands apart."""
+    over: str = "prompt"
+    """The word for a cluster, which intervals are over."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of all parts."""
         return tuple(column for part in self.parts.values() for column in part)
+
+    def words(self, column: Column) -> tuple[str, str]:
+        """For sentences: what the better side has (less of), and what the quantity is called."""
+        ahead = "lower" if column.better == "lower" else "higher"
+        name = f"'{column.title}'"
+        return self.verdicts.get(column.key, (f"a {ahead} {name}", name))
 
 
 GENERIC = Board(primary=None)

@@ -68,7 +68,11 @@ Examples:
   sfbench run --task latency --threads 1 --model reference:self-forcing-dmd
   sfbench run --model reference:self-forcing-dmd --model cheat:loop --out runs/mine
   sfbench run --model mymodule:MyModel --limit 4
-  sfbench run --model videos:my_videos --dry-run"""
+  sfbench run --model videos:my_videos --dry-run
+  sfbench run --task quality --out /shared/runs --shard 2/4
+
+Shards of one run share its folder; each is a process, on any machine. The one that
+finishes last puts the parts together, and so does the same command without --shard."""
 )
 def run(
     task: Annotated[
@@ -114,11 +118,20 @@ def run(
         bool, typer.Option("--retry-errors", help="Run failed requests again.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only the I-th of N parts, from 1. [default: as RANK and WORLD_SIZE, or "
+            "SLURM_ARRAY_TASK_ID and _COUNT, say]",
+        ),
+    ] = None,
 ) -> None:
     """Run a task on models. The same command again goes on where it stopped."""
     use_threads(threads)
-    from . import session
+    from . import runner, session, shards
 
+    part, source = shards.chosen(shard, os.environ)
     chosen = {
         "dataset": dataset,
         "tier": tier,
@@ -128,6 +141,11 @@ def run(
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     planned = session.plan_all(task, given, model or [], out, limit)
+    if part is not None:
+        for plans in planned:
+            runner.ensure_untimed(plans[0].task)
+        if shard is None:
+            print(f"sfbench: shard {part}, because of {source}", file=sys.stderr)
     if dry_run:
         for plans in planned:
             session.show(plans)
@@ -139,7 +157,7 @@ def run(
         "retry_errors": retry_errors,
     }
     with interruptible("finished requests are saved, and the same command goes on from there"):
-        results = [result for plans in planned for result in session.run(plans, options)]
+        results = [result for plans in planned for result in session.run(plans, options, part)]
     if any(result.failures for result in results):
         raise typer.Exit(FAILURES)
 
@@ -170,7 +188,7 @@ def score(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="quality: true videos, likewise, to tell the kernel distance from."),
+        typer.Option(help="True videos, likewise, to tell these from."),
     ] = None,
     vbench: Annotated[
         str, typer.Option(metavar="DIMENSIONS", help="VBench's, with commas between, or all.")

@@ -1,4 +1,4 @@
-"""The command line, what is here and whether it can be relied on: certify, list."""
+"""The command line, what is here and whether it can be relied on: certify, doctor, list."""
 
 from __future__ import annotations
 
@@ -53,6 +53,29 @@ def certify(
         for path in certify_tables.write(found, metrics, out):
             print(path)
     if not found.ok:
+        raise typer.Exit(FAILURES)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench doctor
+  sfbench doctor --out /mnt/shared/runs --json"""
+)
+def doctor(
+    out: Annotated[Path, typer.Option(help="Folder where runs would be written.")] = Path("runs"),
+    vbench_python: Annotated[
+        Path | None,
+        typer.Option(envvar="SFBENCH_VBENCH_PYTHON", help="Interpreter that has vbench."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check what works here, and show the command that mends what does not."""
+    from .doctor import examine
+
+    report = examine(out, vbench_python)
+    print(report.model_dump_json(indent=1) if as_json else "\n".join(report.lines()))
+    if not report.ok:
         raise typer.Exit(FAILURES)
 
 

@@ -1,4 +1,4 @@
-"""The command line, what is done with finished runs: report, verify."""
+"""The command line, what is done with finished runs: report, compare, verify."""
 
 from __future__ import annotations
 
@@ -76,3 +76,45 @@ def report(
     rows = [name.strip() for name in headline.split(",") if name.strip()]
     for path in write_report(sources, out or sources[0], chosen, embed, rows):
         print(path)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench compare self-forcing-dmd teacher-forcing
+  sfbench compare runs/quality-full/mine self-forcing-dmd --task quality --json"""
+)
+def compare(
+    rows: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B ...", help="Models as on a board, run directories or result files."
+        ),
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="Only this task. [default: each that all rows have]")
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Where names are looked up. [default: results/runs, else runs]"),
+    ] = None,
+    allow_mismatch: Annotated[
+        bool, typer.Option("--allow-mismatch", help="Also rows under different conditions.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Hold rows against each other: paired differences, effect sizes, verdicts in words."""
+    import json
+
+    from rich.console import Console
+
+    from . import compare_text
+    from .compare import compare as find
+
+    kept = Path("results/runs")
+    shelf = results or (kept if kept.is_dir() else Path("runs"))
+    pairs = find(rows, shelf, task, allow_mismatch)
+    if as_json:
+        print(json.dumps(compare_text.as_json(pairs), indent=1, allow_nan=False))
+    else:
+        compare_text.print_pairs(pairs, Console(emoji=False, markup=False, highlight=False))

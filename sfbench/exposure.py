@@ -2,14 +2,19 @@
 
 The same model makes the same chunks under contexts that differ only in whose frames they hold (the
 arms of :class:`~sfbench.schema.Context`); a task judges each chunk. Here those judgements become
-measures. With ``v_a(k)`` the violation of chunk ``k`` under arm ``a``:
+measures. With ``v_a(k)`` the violation of chunk ``k`` under arm ``a`` and ``e_a(k)`` its error:
 
 - gap ``EBG(k) = v_own(k) - v_true(k)``: zero for a perfect sampler, whatever the future holds;
-  its mean over ``k`` (the area over the length) and its slope (errors that feed on themselves);
+  its mean over ``k`` (the area over the length), its slope (errors that feed on themselves), and
+  whether it grows faster than linearly (:mod:`.exposure_growth`);
+- ratio ``EBR(k)``, its area, and the excess accumulated error (:mod:`.exposure_ratio`);
+- prefix effect: ``v_own`` at equal distance after true prefixes of several lengths;
 - round trip ``v_streamed - v_own``: what decoding and re-encoding changes, kept apart from the gap;
 - context help ``e_swapped - e_true`` in error against the exact continuation: a model that gains
   nothing from the true past ignores it, and so shows no bias either;
-- recovery: excess ``v_corrupted - v_own`` after damage to the context, and the time to halve it.
+- recovery: excess ``v_corrupted - v_own`` after damage to the context, and the time to halve it;
+- sensitivity to its own errors against noise, and the divergence of twins
+  (:mod:`.exposure_response`).
 
 After He et al. (EMNLP 2021, 1905.10617) and Arora et al. (2022, 2204.01171), moved to video.
 Differences pair equal (prompt, seed); intervals are over prompts (:mod:`sfbench.stats`).
@@ -17,24 +22,20 @@ Differences pair equal (prompt, seed); intervals are over prompts (:mod:`sfbench
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from . import stats
+from .exposure_growth import growth_class
+from .exposure_prints import LEAST, squares
+from .exposure_ratio import ACCUMULATED, accumulated_curve, ratio, ratio_area, ratio_curve
+from .exposure_recovery import half_life
+from .exposure_response import distance_curve, divergence, sensitivity
+from .exposure_rows import Cells, Grouped, both, curve, group, less, level, levels, paired
 from .schema import Better, Curve, Estimate
 
-Floats = NDArray[np.float64]
-Cells = Mapping[tuple[str, int], Sequence[float]]
-"""``(prompt id, seed)`` -> one value a chunk."""
-Grouped = Mapping[str, Sequence[Sequence[float]]]
-"""Prompt id -> one row of chunk values a seed."""
-
 IGNORES_CONTEXT = "IGNORES CONTEXT"
+SHARE, DIFFERENCE = "0..1", "-1..1"  # of violations
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,42 @@ class Episodes:
     """Arm -> violation of the world's law and of the scene's appearance, 0..1."""
     error: Mapping[str, Cells]
     """Arm -> distance from the exact continuation."""
-    floor: Cells
-    """The same distance for an ideal observer of the same true prefix."""
+    floor: Mapping[str, Cells]
+    """``own``, ``true`` -> the same distance for an ideal observer of the arm's true frames."""
     ends: tuple[float, ...]
     """Frames after the prefix at which each chunk ends."""
     horizon: float
     """Frames in one unit of growth: the native horizon."""
     error_unit: str
+    prints: Mapping[str, Cells] = field(default_factory=dict)
+    """Arm -> fingerprints of its chunks in a row (:mod:`.exposure_prints`)."""
+    change: Mapping[str, Cells] = field(default_factory=dict)
+    """``own``, ``noised`` -> RMS distance from the truth of each chunk as it stands in contexts."""
+    prefixes: Mapping[int, Cells] = field(default_factory=dict)
+    """Frames of true prefix -> violation under own context, chunks of equal distance in order."""
+
+    @property
+    def gap(self) -> dict[str, list[list[float]]]:
+        """``v_own - v_true``."""
+        return paired(self.violation.get("own", {}), self.violation.get("true", {}))
+
+    @property
+    def violations(self) -> tuple[Grouped, Grouped]:
+        """Under own and under true context; a perfect model has none, so their floor is 0."""
+        return both(self.violation.get("own", {}), self.violation.get("true", {}))
+
+    @property
+    def errors(self) -> tuple[Grouped, Grouped]:
+        """Under own and under true context, less their floors."""
+        return both(self.excess("own"), self.excess("true"))
+
+    def excess(self, arm: str) -> Cells:
+        """Error of an arm less its floor."""
+        return less(self.error.get(arm, {}), self.floor.get(arm, {}))
+
+    def moved(self, first: str, second: str) -> Cells:
+        """Squared distance between the chunks of two arms."""
+        return squares(self.prints.get(first, {}), self.prints.get(second, {}))
 
 
 @dataclass
@@ -64,36 +94,53 @@ class Exposure:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Level:
+    """A measure that is a mean over chunks, seeds and prompts."""
+
+    needs: tuple[str, ...]
+    """Arms."""
+    rows: Callable[[Episodes], Grouped]
+    better: Better | None = "lower"
+    unit: str | None = DIFFERENCE
+    """``None``: the unit of the error."""
+    lacking: str = "no two clips to compare"
+    """Why there may be no rows though there are clips."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Any other measure."""
+
+    needs: tuple[str, ...]
+    of: Callable[[Episodes], Estimate]
+
+
 def measure(episodes: Episodes) -> Exposure:
     """All exposure measures; one whose arm is absent says so in its estimate."""
-    v, e = episodes.violation, episodes.error
-    own, gap = group(v.get("own", {})), paired(v.get("own", {}), v.get("true", {}))
-    trip = paired(v.get("streamed", {}), v.get("own", {}))
-    excess = paired(v.get("corrupted", {}), v.get("own", {}))
-    helped = paired(e.get("swapped", {}), e.get("true", {}))
-    regret = paired(e.get("own", {}), episodes.floor)
-
     found = Exposure()
-    measures: tuple[tuple[str, Grouped, Better, str], ...] = (
-        ("violation_own", own, "lower", "0..1"),
-        ("exposure_gap", gap, "lower", "0..1"),
-        ("round_trip", trip, "lower", "0..1"),
-        ("context_help", helped, "higher", episodes.error_unit),
-        ("excess_error", regret, "lower", episodes.error_unit),
-    )
-    for name, rows, better, unit in measures:
-        found.estimates[name] = level(rows, unit=unit, better=better)
-        found.per_prompt[name] = levels(rows)
-    found.estimates["exposure_gap_growth"] = growth(gap, episodes)
-    found.estimates["recovery_half_life"] = half_life(excess, episodes.ends)
-    for arm in ("true", "own", "streamed", "swapped", "corrupted"):
-        if rows := group(v.get(arm, {})):
-            found.curves[f"exposure_{arm}"] = curve(rows, episodes.ends, unit="0..1")
-    if gap:
-        found.curves["gap"] = curve(gap, episodes.ends, unit="0..1")
+    for name, one in MEASURES.items():
+        absent = [arm for arm in one.needs if not episodes.violation.get(arm)]
+        if absent:
+            reason = f"n/a: no clip of the arm '{absent[0]}'"
+            found.estimates[name] = stats.missing(reason)
+        elif isinstance(one, Other):
+            found.estimates[name] = one.of(episodes)
+        elif rows := one.rows(episodes):
+            unit = episodes.error_unit if one.unit is None else one.unit
+            found.estimates[name] = level(rows, unit=unit, better=one.better)
+            found.per_prompt[name] = levels(rows)
+        else:
+            found.estimates[name] = stats.missing(f"n/a: {one.lacking}", better=one.better)
+    found.curves = _curves(episodes)
     if ignores_context(found.estimates["context_help"]):
         found.flags = (IGNORES_CONTEXT,)
     return found
+
+
+def not_measured(reason: str) -> Exposure:
+    """Every measure with the reason why there is none."""
+    return Exposure({name: stats.missing(reason) for name in MEASURES})
 
 
 def ignores_context(context_help: Estimate) -> bool:
@@ -104,106 +151,95 @@ def ignores_context(context_help: Estimate) -> bool:
 # --- one measure each -----------------------------------------------------------------------------
 
 
-def level(rows: Grouped, *, unit: str = "", better: Better = "lower") -> Estimate:
-    """Mean over chunks, seeds and prompts."""
-    means = {prompt: [float(np.mean(row)) for row in seeds] for prompt, seeds in rows.items()}
-    return stats.mean(means, unit=unit, better=better, of="mean over chunks and seeds, then")
-
-
 def growth(gap: Grouped, episodes: Episodes) -> Estimate:
     """Slope of the gap; positive: errors feed on themselves. Needs two chunks."""
     unit = "per horizon"
     if len(episodes.ends) < 2:
-        return stats.missing("slope: one chunk only", unit=unit, better="lower")
+        return stats.missing("n/a: slope: one chunk only", unit=unit, better="lower")
     x = [end / episodes.horizon for end in episodes.ends]
     return stats.slope(gap, x, unit=unit, better="lower")
 
 
-def half_life(excess: Grouped, ends: Sequence[float]) -> Estimate:
-    """Frames until the excess violation has fallen, for good, to half of its first value.
+def prefix_effect(prefixes: Mapping[int, Cells]) -> dict[str, list[list[float]]]:
+    """Violation after the shortest true prefix less that after the longest, distance by distance.
 
-    ``value`` is ``None`` where that does not happen within the clip, ``high`` where it does not in
-    2.5 % of the resampled prompt sets; ``low`` is at the most the clip's end. 0 where the damage
-    had no effect to recover from (the interval of the first chunk's excess includes 0).
+    The prefix's part of the bias, apart from the horizon's: EB-M of He et al., as a difference.
     """
-    unit, name = "frames", "half-life of the excess violation"
-    prompts = np.array([np.mean(seeds, axis=0) for seeds in excess.values()])
-    n = sum(len(seeds) for seeds in excess.values())
-    if len(prompts) < 2:
-        return stats.missing(f"{name}: needs two prompts", unit=unit, better="lower")
-    first = stats.mean({p: [row[0] for row in seeds] for p, seeds in excess.items()})
-    if first.low is not None and first.low <= 0:
-        return Estimate(
-            value=0,
-            low=None,
-            high=None,
-            n=n,
-            clusters=len(prompts),
-            unit=unit,
-            better="lower",
-            method=f"{name}: no excess in the first chunk",
-        )
-    value = _half(prompts.mean(axis=0), ends)
-    rng = np.random.default_rng(stats.RNG_SEED)
-    picks = rng.integers(len(prompts), size=(stats.RESAMPLES, len(prompts)))
-    drawn = np.sort([_half(curve, ends) for curve in prompts[picks].mean(axis=1)])
-    tail = (1 - stats.CONFIDENCE) / 2
-    low, high = (drawn[math.floor(q * (len(drawn) - 1))] for q in (tail, 1 - tail))
-    never = "" if math.isfinite(value) else ", never reached"
-    return Estimate(
-        value=_finite(value),
-        low=min(low, float(ends[-1])),
-        high=_finite(high),
-        n=n,
-        clusters=len(prompts),
-        unit=unit,
-        better="lower",
-        method=f"{name}{never}; percentile bootstrap clustered by prompt",
-    )
+    if len(prefixes) < 2:
+        return {}
+    return paired(*(prefixes[frames] for frames in (min(prefixes), max(prefixes))))
 
 
-def curve(rows: Grouped, x: Sequence[float], *, unit: str = "", label: str = "frame") -> Curve:
-    """Mean over seeds and prompts at each chunk, with its interval."""
-    y = tuple(
-        stats.mean(
-            {p: [row[k] for row in seeds] for p, seeds in rows.items()}, unit=unit, better="lower"
-        )
-        for k in range(len(x))
-    )
-    return Curve(x=tuple(float(v) for v in x), x_label=label, y=y)
+def _sensitivity(episodes: Episodes) -> Estimate:
+    """From chunk 1 on: chunk 0 has the same context in all arms."""
+    if len(episodes.ends) < 2:
+        return stats.missing("n/a: one chunk only", unit="times")
+    parts: list[Grouped] = []
+    for arm in ("own", "noised"):
+        moved, change = episodes.moved(arm, "true"), episodes.change.get(arm, {})
+        both = moved.keys() & change.keys()
+        parts.append(group({cell: moved[cell][1:] for cell in both}))
+        parts.append(group({cell: [v**2 for v in change[cell][:-1]] for cell in both}))
+    return sensitivity(*parts)
 
 
-# --- pairing --------------------------------------------------------------------------------------
+def _twins(episodes: Episodes) -> Estimate:
+    x = [end / episodes.horizon for end in episodes.ends]
+    return divergence(group(episodes.moved("twin", "own")), x, LEAST)
 
 
-def group(cells: Cells) -> dict[str, list[list[float]]]:
-    """Rows of each prompt."""
-    rows = defaultdict(list)
-    for (prompt, _), values in sorted(cells.items()):
-        rows[prompt].append(list(values))
-    return dict(rows)
+def _curves(episodes: Episodes) -> dict[str, Curve]:
+    """By chunk; only those that there are clips for."""
+    violation, ends, found = episodes.violation, episodes.ends, {}
+    for arm in ("true", "own", "streamed", "swapped", "corrupted"):
+        if rows := group(violation.get(arm, {})):
+            found[f"exposure_{arm}"] = curve(rows, ends, unit=SHARE)
+    for frames, cells in episodes.prefixes.items():
+        length = min(map(len, cells.values()), default=0)
+        found[f"exposure_prefix_{frames}"] = curve(group(cells), ends[:length], unit=SHARE)
+    if gap := episodes.gap:
+        found["gap"] = curve(gap, ends, unit=DIFFERENCE)
+        found["exposure_ratio"] = ratio_curve(*episodes.violations, ends)
+    if all(episodes.errors):
+        found["excess_accumulated_error"] = accumulated_curve(*episodes.errors, ends)
+    if twins := group(episodes.moved("twin", "own")):
+        found["twin_distance"] = distance_curve(twins, ends)
+    return found
 
 
-def paired(first: Cells, second: Cells) -> dict[str, list[list[float]]]:
-    """Rows of ``first - second`` for each (prompt, seed) that both have."""
-    common = first.keys() & second.keys()
-    return group(
-        {cell: [a - b for a, b in zip(first[cell], second[cell], strict=True)] for cell in common}
-    )
-
-
-def levels(rows: Grouped) -> dict[str, float]:
-    """Prompt -> mean over its seeds and chunks."""
-    return {prompt: round(float(np.mean(seeds)), stats.DIGITS) for prompt, seeds in rows.items()}
-
-
-def _half(excess: Floats, ends: Sequence[float]) -> float:
-    """End of the last chunk above half the first value; infinite if that is the last of all."""
-    above = np.flatnonzero(excess > excess[0] / 2)
-    if excess[0] <= 0 or not len(above):
-        return 0.0
-    return float(ends[above[-1]]) if above[-1] + 1 < len(ends) else math.inf
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+MEASURES: dict[str, Level | Other] = {
+    "violation_own": Level(("own",), lambda e: group(e.violation["own"]), unit=SHARE),
+    "exposure_gap": Level(("own", "true"), lambda e: e.gap),
+    "exposure_gap_growth": Other(("own", "true"), lambda e: growth(e.gap, e)),
+    "exposure_growth_class": Other(("own", "true"), lambda e: growth_class(e.gap, level(e.gap))),
+    "exposure_ratio": Other(("own", "true"), lambda e: ratio(*e.violations)),
+    "exposure_ratio_area": Other(("own", "true"), lambda e: ratio_area(*e.violations)),
+    "exposure_ratio_error": Other(("own", "true"), lambda e: ratio(*e.errors)),
+    "excess_accumulated_error": Other(
+        ("own", "true"), lambda e: ratio(*e.errors, of=ACCUMULATED, percent=True)
+    ),
+    "excess_error": Level(
+        ("own",), lambda e: group(e.excess("own")), unit=None, lacking="no floor to compare with"
+    ),
+    "prefix_effect": Level(
+        ("own",),
+        lambda e: prefix_effect(e.prefixes),
+        better=None,
+        lacking="one length of true prefix only",
+    ),
+    "round_trip": Level(
+        ("streamed", "own"), lambda e: paired(e.violation["streamed"], e.violation["own"])
+    ),
+    "context_help": Level(
+        ("swapped", "true"),
+        lambda e: paired(e.error["swapped"], e.error["true"]),
+        better="higher",
+        unit=None,
+    ),
+    "context_sensitivity": Other(("own", "true", "noised"), _sensitivity),
+    "twin_divergence": Other(("twin", "own"), _twins),
+    "recovery_half_life": Other(
+        ("corrupted", "own"),
+        lambda e: half_life(paired(e.violation["corrupted"], e.violation["own"]), e.ends),
+    ),
+}

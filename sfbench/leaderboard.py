@@ -17,11 +17,15 @@ from pathlib import Path
 
 from . import stats
 from .boards import Board, Column, board_of
+from .cli_common import INCOMPARABLE
 from .schema import SCHEMA_VERSION, Estimate, Result, TaskCard
+from .verdicts import Comparison, Side, comparison, excludes_zero, noted, together
 
 
 class Incomparable(ValueError):
     """Rows that must not be compared; the text names the fields that differ."""
+
+    exit_code = INCOMPARABLE
 
 
 class Unreadable(ValueError):
@@ -38,6 +42,11 @@ class Row:
     label: str
     note: str
     """Why it is not ranked, or what kind of row it is."""
+    rank_low: int | None = None
+    """Best rank of its 95 % interval; ``None`` where it is not ranked or fewer than two prompts
+    are common to the ranked rows."""
+    rank_high: int | None = None
+    """Worst rank of that interval."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,10 @@ def paired(first: Result, second: Result, estimate: str) -> Estimate:
         (r.estimates[estimate].better for r in (first, second) if estimate in r.estimates), None
     )
     return stats.difference(
-        first.per_prompt.get(estimate, {}), second.per_prompt.get(estimate, {}), better=better
+        first.per_prompt.get(estimate, {}),
+        second.per_prompt.get(estimate, {}),
+        better=better,
+        over=board_of(first.task.name).over,
     )
 
 
@@ -199,22 +211,31 @@ def _rank(rows: Sequence[Row], board: Board) -> list[Row]:
             tied[-1].append(row)
         else:
             tied.append([row])
-    ranked, place = [], 1
+    ends = _rank_intervals([row.result for members in tied for row in members], primary)
+    ranked: list[Row] = []
     for members in tied:
+        place = len(ranked) + 1
         rank = f"{place}=" if len(members) > 1 else str(place)
-        kind = "cheat, not caught by any flag"
-        ranked += [
-            Row(rank, r.result, r.label, kind if r.result.model.kind == "cheat" else "")
-            for r in members
-        ]
-        place += len(members)
+        for row in members:
+            kind = "cheat, not caught by any flag" if row.result.model.kind == "cheat" else ""
+            ranked.append(Row(rank, row.result, row.label, kind, *ends[len(ranked)]))
     return ranked
+
+
+def _rank_intervals(
+    results: Sequence[Result], estimate: str
+) -> Sequence[tuple[int | None, int | None]]:
+    """``(best, worst)`` rank of each; ``None`` where fewer than two prompts are common to all."""
+    if not results:
+        return []
+    better = results[0].estimates[estimate].better
+    found = stats.rank_intervals([r.per_prompt.get(estimate, {}) for r in results], better)
+    return found or [(None, None)] * len(results)
 
 
 def _tie(first: Result, second: Result, estimate: str) -> bool:
     """Whether the paired difference may be 0; without an interval it may."""
-    gap = paired(first, second, estimate)
-    return gap.low is None or gap.high is None or gap.low <= 0 <= gap.high
+    return not excludes_zero(paired(first, second, estimate))
 
 
 def _note(result: Result, board: Board) -> str:
@@ -244,50 +265,39 @@ def _labels(members: Sequence[Result]) -> Callable[[Result], str]:
 
 
 def verdicts(group: Group, *, leader_only: bool = False) -> list[str]:
-    """Sentences on each pair of ranked models, also where no difference is shown.
+    """Sentences on each pair of ranked models, and what so many of them amount to.
 
     ``leader_only``: for each estimate, only the pairs of the model that is best in it.
     """
-    return [
-        sentence
-        for estimate, (less, what) in group.board.verdicts.items()
-        for a, b in _pairs(group.ranked, estimate, leader_only)
-        if (sentence := verdict(a, b, estimate, less, what)) is not None
-    ]
+    found = comparisons(group, leader_only=leader_only)
+    sentences = [one.sentence for one in found] + [noted(found)]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _pairs(rows: Sequence[Row], estimate: str, leader_only: bool) -> list[tuple[Row, Row]]:
-    found = [(row, row.result.estimates.get(estimate)) for row in rows]
+def comparisons(group: Group, *, leader_only: bool = False) -> list[Comparison]:
+    """What :func:`verdicts` puts in words: the pairs, in each estimate that the board names."""
+    columns = {column.key: column for column in group.board.columns}
+    return together(
+        [
+            comparison(group.board, columns[name], Side(a.label, a.result), Side(b.label, b.result))
+            for name in group.board.verdicts
+            for a, b in _pairs(group.ranked, columns[name], leader_only)
+        ]
+    )
+
+
+def _pairs(rows: Sequence[Row], column: Column, leader_only: bool) -> list[tuple[Row, Row]]:
+    found = [(row, row.result.estimates.get(column.key)) for row in rows]
     values = [(e.value, row) for row, e in found if e is not None and e.value is not None]
     measured = [row for _, row in values]
     if not leader_only or not values:
         return list(combinations(measured, 2))
-    best = min(values, key=lambda pair: pair[0])[1]
+    sign = -1 if column.better == "higher" else 1
+    best = min(values, key=lambda pair: sign * pair[0])[1]
     return [(best, row) for row in measured if row is not best]
 
 
-def verdict(first: Row, second: Row, estimate: str, less: str, what: str) -> str | None:
-    """One sentence from the paired difference; ``None`` where fewer than two prompts pair."""
-    gap = paired(first.result, second.result, estimate)
-    if gap.value is None or gap.low is None or gap.high is None:
-        return None
-    if gap.value > 0:
-        first, second = second, first
-        gap = paired(first.result, second.result, estimate)
-    assert gap.low is not None and gap.high is not None
-    figures = f"{_interval(gap, '{:+.3f}')}, {gap.clusters} paired prompts"
-    if gap.high < 0:
-        return f"{first.label} has {less} than {second.label}, {figures}."
-    return f"No difference in {what} is shown between {first.label} and {second.label}, {figures}."
-
-
 # --- helpers --------------------------------------------------------------------------------------
-
-
-def _interval(estimate: Estimate, text: str) -> str:
-    assert None not in (estimate.value, estimate.low, estimate.high)
-    value, low, high = (text.format(v) for v in (estimate.value, estimate.low, estimate.high))
-    return f"{value} [{low}, {high}]"
 
 
 def _short(text: str) -> str:

@@ -54,6 +54,10 @@ BUILTINS: dict[str, dict[str, str]] = {
         "video-quality": "sfbench.tasks.board_footage:QUALITY",
         "video-drift": "sfbench.tasks.board_footage:DRIFT",
     },
+    # When a free clip of a task failed, from its scores; `None`: it did not.
+    "failures": {
+        "long-horizon": "sfbench.tasks.drift:failure_time",
+    },
     "datasets": {
         "shapes-1": "sfbench.tasks.shapes:Shapes",
         "shapes-2": "sfbench.tasks.shapes:Shapes",

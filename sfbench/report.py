@@ -1,6 +1,6 @@
 """What a reader sees of finished runs: the leaderboard's files, its table in the terminal, figures.
 
-Figures: ``drift.png`` (share lost over the horizon), ``exposure.png`` (true against own context, one
+Figures: ``drift.png`` (share lost over the horizon), ``exposure.png`` (true and own context, a
 panel a model), ``survival.png`` (clips alive), ``pace.png`` (frames a second), ``strips.png``
 (frames over the horizon, where clips are kept), and ``headline.png`` (frames and drift of the rows
 that the caller names). Where several boards of one task are reported together each name carries the

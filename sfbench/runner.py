@@ -1,18 +1,20 @@
 """One model on one task: plan, generate, time, write, score, record, conclude.
 
 The records are the state: a request with a record is done. So a run that was killed goes on when
-the same command is given again, and has lost at most the batch in progress.
+the same command is given again, and has lost at most the batch in progress. :func:`run_shard` does
+a part of it (:mod:`.shards`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from . import __version__
+from . import __version__, shards
 from .arms import Played, batch_key, play
 from .clock import Stopwatch, machine_seconds
 from .interfaces import BatchedModel, Conclusion, Frames, Task, VideoModel
@@ -71,37 +73,79 @@ def run(
     card, requests = model.card, task.requests(model.card)
     chosen = requests[:limit]
     chosen = chosen[: math.ceil(share * len(chosen))]
-    with Store.open(out, manifest(task.card, card, requests)) as store:
-        report = progress or (lambda done, total: None)
-        waiting = {r.key for r in chosen if not is_done(store.records.get(r.key), retry_errors)}
-        report(len(chosen) - len(waiting), len(chosen))
-        for request in (r for r in chosen if r.fresh and r.key in waiting):
-            store.append(_started(task, request, name))
-            waiting.discard(request.key)
-            report(len(chosen) - len(waiting), len(chosen))
-        warm_up = getattr(task, "warm_up", 0)
-        here = [request for request in chosen if not request.fresh]
-        if warm_up and waiting and not waiting.issuperset(request.key for request in here):
-            for request in here[:warm_up]:  # a new process is cold again
-                play(model, [request], task.truth)
-        alone = warm_up or not isinstance(model, BatchedModel)
-        for group in batches(here, 1 if alone else batch):
-            if waiting.isdisjoint(request.key for request in group):
-                continue
-            speed = machine_seconds() if warm_up else None
-            for request, played in zip(group, play(model, group, task.truth), strict=True):
-                if request.key not in waiting:
-                    continue
-                keep = clips == "all" or (request.arm == "free" and not warm_up)
-                record = judge(task, request, played, store, keep, speed)
-                store.append(record)
-                waiting.discard(record.key)
-                report(len(chosen) - len(waiting), len(chosen))
+    units = _units(task, model, chosen, batch)
+    with shards.open_whole(out, manifest(task.card, card, requests)) as store:
+        _play(task, model, chosen, units, store, _How(clips, retry_errors, name, progress))
         provenance = provenance.model_copy(update={"device": device(), "wall_s": watch.seconds})
+        if shards.has_left(out):
+            provenance = shards.merge(out, _order(units), provenance)
         result = _conclude(task, card, requests, chosen, store, provenance)
         if share == 1:
             store.finish(result)
         return result
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is still to do of a run when one of its shards has ended."""
+
+    done: int
+    total: int
+    left: Mapping[shards.Shard, int]
+    """Requests that others are to play."""
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{shard} ({count})" for shard, count in self.left.items())
+        return f"{self.done} of {self.total} requests are done; left to shards {others}"
+
+
+def run_shard(
+    task: Task,
+    model: VideoModel,
+    out: Path,
+    shard: shards.Shard,
+    *,
+    limit: int | None = None,
+    batch: int = DEFAULT_BATCH,
+    clips: Clips = "free",
+    retry_errors: bool = False,
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> Result | Missing:
+    """Run a shard of what :func:`run` does, and conclude if that was the last of it.
+
+    The batches are those of the whole run, dealt to the shards, so pixels are the same.
+    """
+    ensure_untimed(task)
+    watch, provenance = Stopwatch(), collect()
+    bind(model, task.truth)
+    card, requests = model.card, task.requests(model.card)
+    chosen = requests[:limit]
+    units = _units(task, model, chosen, batch)
+    mine = shard.of(units)
+    dealt = [request for unit in mine for request in unit]
+    split = shards.Split(count=shard.count, batch=batch, limit=limit, clips=clips)
+    with shards.open_part(out, manifest(task.card, card, requests), shard, split) as store:
+        _play(task, model, dealt, mine, store, _How(clips, retry_errors, name, progress))
+        provenance = provenance.model_copy(update={"device": device(), "wall_s": watch.seconds})
+        with shards.entrance(out):
+            shards.note(out, shard, provenance)
+            store.know(shards.everything(out).values())
+            if any(request.key not in store.records for request in chosen):
+                return _missing(units, shard.count, store)
+            provenance = shards.merge(out, _order(units), provenance, own=shard)
+            result = _conclude(task, card, requests, chosen, store, provenance)
+            store.finish(result)
+            return result
+
+
+def ensure_untimed(task: Task) -> None:
+    """Refuse to split a task whose subject is time."""
+    if getattr(task, "warm_up", 0):
+        raise shards.ShardError(
+            f"{task.card.name} measures time, which processes that share a machine would spoil; "
+            "run it whole, without --shard, RANK or SLURM_ARRAY_TASK_ID."
+        )
 
 
 def manifest(task: TaskCard, model: ModelCard, requests: Sequence[Request]) -> dict[str, Any]:
@@ -135,7 +179,77 @@ def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
         yield from (group[start : start + step] for start in range(0, len(group), step))
 
 
-# --- one clip ------------------------------------------------------------------------------------
+def _units(
+    task: Task, model: VideoModel, chosen: Sequence[Request], batch: int
+) -> list[list[Request]]:
+    """What is played at once, in order: first what has a process of its own, then the batches."""
+    alone = getattr(task, "warm_up", 0) or not isinstance(model, BatchedModel)
+    here = [request for request in chosen if not request.fresh]
+    fresh = [[request] for request in chosen if request.fresh]
+    return [*fresh, *batches(here, 1 if alone else batch)]
+
+
+def _order(units: Sequence[Sequence[Request]]) -> list[str]:
+    return [request.key for unit in units for request in unit]
+
+
+def _missing(units: Sequence[Sequence[Request]], count: int, store: Store) -> Missing:
+    left = {}
+    for index in range(1, count + 1):
+        shard = shards.Shard(count, index)
+        keys = _order(shard.of(units))
+        if waiting := sum(key not in store.records for key in keys):
+            left[shard] = waiting
+    total = len(_order(units))
+    return Missing(total - sum(left.values()), total, left)
+
+
+# --- playing --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _How:
+    """The options of a run that concern one request."""
+
+    clips: Clips
+    retry_errors: bool
+    name: str | None
+    progress: Progress | None
+
+
+def _play(
+    task: Task,
+    model: VideoModel,
+    chosen: Sequence[Request],
+    units: Sequence[Sequence[Request]],
+    store: Store,
+    how: _How,
+) -> None:
+    """Play, score and record what is not done; ``units`` are the ``chosen`` as they are played."""
+    report = how.progress or (lambda done, total: None)
+    waiting = {r.key for r in chosen if not is_done(store.records.get(r.key), how.retry_errors)}
+    report(len(chosen) - len(waiting), len(chosen))
+    for request in (r for r in chosen if r.fresh and r.key in waiting):
+        store.append(_started(task, request, how.name))
+        waiting.discard(request.key)
+        report(len(chosen) - len(waiting), len(chosen))
+    warm_up = getattr(task, "warm_up", 0)
+    here = [request for request in chosen if not request.fresh]
+    if warm_up and waiting and not waiting.issuperset(request.key for request in here):
+        for request in here[:warm_up]:  # a new process is cold again
+            play(model, [request], task.truth)
+    for group in units:
+        if waiting.isdisjoint(request.key for request in group):
+            continue
+        speed = machine_seconds() if warm_up else None
+        for request, played in zip(group, play(model, group, task.truth), strict=True):
+            if request.key not in waiting:
+                continue
+            keep = how.clips == "all" or (request.arm == "free" and not warm_up)
+            record = judge(task, request, played, store, keep, speed)
+            store.append(record)
+            waiting.discard(record.key)
+            report(len(chosen) - len(waiting), len(chosen))
 
 
 def judge(

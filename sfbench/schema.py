@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 1
 
 Scalar = bool | int | float | str
-Arm = Literal["free", "true", "own", "streamed", "swapped", "corrupted"]
+Arm = Literal["free", "true", "own", "streamed", "swapped", "corrupted", "noised", "twin"]
 Better = Literal["higher", "lower"]
 SCOPES = ("e2e", "dit+decode", "dit")
 """Of a timing: from text to frames; without the text; without the text and without decoding."""
@@ -77,7 +77,8 @@ class Context(Base):
     """``true``: true frames before every chunk. ``own``: a true prefix, then the model's own
     decoded frames, supplied again before every chunk. ``streamed``: a true prefix, then one
     uninterrupted call. ``swapped``: the true frames of ``donor`` before every chunk. ``corrupted``:
-    ``own``, after a prefix whose last frames were damaged."""
+    ``own``, after a prefix whose last frames were damaged. ``noised``: ``true``, with white noise on
+    all frames after the prefix. ``twin``: ``own``, after a prefix changed by next to nothing."""
     prefix: int = Field(ge=0)
     """True frames the continuation starts from; a request without context has none."""
     chunk: int = Field(gt=0)

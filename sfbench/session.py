@@ -19,7 +19,8 @@ from .models import Cheat, resolve
 from .progress import shown
 from .registry import load, providers
 from .schema import ModelCard, Request, Result
-from .store import RESULT, read_records
+from .shards import Shard, everything
+from .store import RESULT
 
 CHEATS = tuple(f"cheat:{name}" for name in Cheat.NAMES)
 
@@ -92,7 +93,7 @@ def show(plans: Sequence[Plan]) -> None:
     table = Table("model", "requests", "by arm", "frames", "done", box=None)
     table.add_column("run directory", overflow="fold")
     for item in plans:
-        done = {record.key for record in read_records(item.out) if not record.failure}
+        done = {key for key, record in everything(item.out).items() if not record.failure}
         arms = Counter(request.arm for request in item.requests)
         table.add_row(
             item.name,
@@ -105,14 +106,16 @@ def show(plans: Sequence[Plan]) -> None:
     _console().print(table)
 
 
-def run(plans: Sequence[Plan], options: Mapping[str, Any]) -> list[Result]:
+def run(
+    plans: Sequence[Plan], options: Mapping[str, Any], shard: Shard | None = None
+) -> list[Result]:
     """Run what is not done, print the table, and name what was written.
 
     Where time is measured, several models take turns: a machine whose speed wanders would else
-    favour one of them.
+    favour one of them. Of a ``shard``, the results are those of the runs that it completed.
     """
-    from .report import print_board
-
+    if shard is not None:
+        return _run_shard(plans, options, shard)
     results: list[Result] = []
     rounds = getattr(plans[0].task, "rounds", 1) if len(plans) > 1 else 1
     for turn in range(1, rounds + 1):
@@ -134,13 +137,41 @@ def run(plans: Sequence[Plan], options: Mapping[str, Any]) -> list[Result]:
                 )
                 if hasattr(model, "close"):
                     model.close()
+    _tell([(item.out, result) for item, result in zip(plans, results, strict=True)])
+    return results
+
+
+def _run_shard(plans: Sequence[Plan], options: Mapping[str, Any], shard: Shard) -> list[Result]:
+    """One shard of each model's run; for a run that others are to complete, what is missing."""
+    whole: list[tuple[Path, Result]] = []
     console = _console()
-    print_board(results, console)
-    for item, result in zip(plans, results, strict=True):
+    for item in plans:
+        with shown(_console(stderr=True), f"{item.name}, shard {shard}") as progress:
+            model = item.model or resolve(item.name)
+            found = runner.run_shard(
+                item.task, model, item.out, shard, progress=progress, name=item.name, **options
+            )
+            if hasattr(model, "close"):
+                model.close()
+        if isinstance(found, Result):
+            whole.append((item.out, found))
+        else:
+            console.print(f"{item.out}: {found}", soft_wrap=True)
+    if whole:
+        _tell(whole)
+    return [result for _, result in whole]
+
+
+def _tell(found: Sequence[tuple[Path, Result]]) -> None:
+    """The table, the files, and what failed."""
+    from .report import print_board
+
+    console = _console()
+    print_board([result for _, result in found], console)
+    for out, result in found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in result.failures.items())
         failed = f"  failed: {kinds}; --retry-errors runs them again" if kinds else ""
-        console.print(f"{item.out / RESULT}{failed}", soft_wrap=True)
-    return results
+        console.print(f"{out / RESULT}{failed}", soft_wrap=True)
 
 
 def slug(name: str) -> str:

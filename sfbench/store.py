@@ -5,6 +5,8 @@ records.jsonl    one line a request, append-only; only the last line can be torn
 clips/           one file a request, named by the request's key
 result.json      the conclusion, written last
 lock             held while a process writes here
+
+A run that is split over processes keeps more beside these (:mod:`.shards`) until it is whole.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,11 +50,12 @@ class Store:
     @classmethod
     def open(cls, root: Path, manifest: Mapping[str, Any]) -> Store:
         """Lock the directory, check that it belongs to ``manifest``, and read its records."""
-        _ensure_run_directory(root)
-        store = cls(root, _acquire(root / LOCK))
+        ensure_run_directory(root)
+        store = cls(root, acquire(root / LOCK))
         try:
-            store._adopt(manifest)
-            store._load()
+            sweep(root)  # the lock is ours
+            adopt(root, manifest)
+            store.load()
         except BaseException:
             store.close()
             raise
@@ -82,6 +85,13 @@ class Store:
         """The newest record of each request key."""
         return self._by_key
 
+    def know(self, records: Iterable[Record]) -> None:
+        """Take records into account that lie in another file; a failure never hides a success."""
+        for record in records:
+            known = self._by_key.get(record.key)
+            if known is None or (known.failure and not record.failure):
+                self._by_key[record.key] = record
+
     def append(self, record: Record) -> None:
         """Add one line and make it durable."""
         if self._records is None:
@@ -109,23 +119,9 @@ class Store:
         write_atomic(path, (text + "\n").encode())
         return path
 
-    def _adopt(self, manifest: Mapping[str, Any]) -> None:
-        for left_over in (*self.root.glob(f"*{TEMPORARY}"), *self.root.glob(f"*/*{TEMPORARY}")):
-            left_over.unlink()  # of a killed process: the lock is ours
-        path = self.root / MANIFEST
-        if not path.exists():
-            write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-            return
-        differing = differences(read_manifest(self.root), json.loads(json.dumps(manifest)))
-        if differing:
-            shown = "; ".join(f"{name}: {there} there, {now} now" for name, there, now in differing)
-            raise StoreError(
-                f"{self.root} belongs to another configuration ({shown}); choose another --out or "
-                "remove the directory."
-            )
-
-    def _load(self) -> None:
-        path = self.root / RECORDS
+    def load(self, name: str = RECORDS) -> None:
+        """Read the records of a file, to which more will be appended."""
+        path = self.root / name
         records, valid = _parse(path)
         self._by_key = {record.key: record for record in records}
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
@@ -133,10 +129,31 @@ class Store:
         os.ftruncate(self._records, valid)  # a torn last line is dropped, and its request redone
 
 
-def read_records(root: Path) -> list[Record]:
+def read_records(root: Path, name: str = RECORDS) -> list[Record]:
     """The records of a run, the newest of each key, without locking it."""
-    records, _ = _parse(root / RECORDS)
+    records, _ = _parse(root / name)
     return list({record.key: record for record in records}.values())
+
+
+def adopt(root: Path, manifest: Mapping[str, Any]) -> None:
+    """Make the directory that of ``manifest``; one of another configuration is refused."""
+    path = root / MANIFEST
+    if not path.exists():
+        write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        return
+    differing = differences(read_manifest(root), json.loads(json.dumps(manifest)))
+    if differing:
+        shown = "; ".join(f"{name}: {there} there, {now} now" for name, there, now in differing)
+        raise StoreError(
+            f"{root} belongs to another configuration ({shown}); choose another --out or "
+            "remove the directory."
+        )
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed processes left half written; nobody else may be writing."""
+    for left_over in (*root.glob(f"*{TEMPORARY}"), *root.glob(f"*/*{TEMPORARY}")):
+        left_over.unlink()
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -172,13 +189,15 @@ def inside(root: Path, relative: str) -> Path:
     return path
 
 
-def _ensure_run_directory(root: Path) -> None:
+def ensure_run_directory(root: Path) -> None:
+    """Make it, unless something else is there."""
     if root.exists() and not root.is_dir():
         raise StoreError(f"{root} is a file; choose another --out.")
     root.mkdir(parents=True, exist_ok=True)
     if (root / MANIFEST).exists():
         return
-    strangers = [p.name for p in root.iterdir() if p.name != LOCK and p.suffix != TEMPORARY]
+    names = [p.name for p in root.iterdir()]
+    strangers = [n for n in names if not n.startswith(LOCK) and not n.endswith(TEMPORARY)]
     if strangers:
         raise StoreError(
             f"{root} holds {sorted(strangers)[0]!r} but no {MANIFEST}, so it is not a run "
@@ -189,17 +208,22 @@ def _ensure_run_directory(root: Path) -> None:
 # --- the lock -------------------------------------------------------------------------------------
 
 
-def _acquire(path: Path) -> int:
-    """Hold the lock file; it is released by the kernel when this process ends, however it ends."""
+def acquire(path: Path, *, shared: bool = False) -> int:
+    """Hold a lock file; it is released by the kernel when this process ends, however it ends.
+
+    ``shared``: together with others that say so.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(descriptor, 256).decode(errors="replace").strip() or "another process"
         os.close(descriptor)
         raise StoreError(
             f"{path.parent} is being written by {owner}; wait for it or choose another --out."
         ) from None
+    if shared:
+        return descriptor
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return descriptor

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from .boards import Column
-from .leaderboard import Group, Row, groups, verdicts
+from .leaderboard import Group, Row, comparisons, groups, verdicts
 from .published import section
 from .schema import Estimate, Result, TaskCard
+from .verdicts import noted
 
 ARROWS = {"higher": "^", "lower": "v", None: ""}
 FACTS = ("steps", "parameters", "core-hours")
@@ -30,6 +31,8 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
                 "dataset": task.dataset,
                 "comparison_key": row.result.comparison_key,
                 "rank": row.rank,
+                "rank_low": row.rank_low,
+                "rank_high": row.rank_high,
                 "model": model.name,
                 "revision": model.revision,
                 "kind": model.kind,
@@ -46,7 +49,8 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
                     f"{name}_n": estimate.n,
                 }
             records.append(record)
-    whole = ["steps", "parameters", *(c for c in _keys(records) if c.endswith("_n"))]
+    counts = [key for key in _keys(records) if key.endswith("_n")]
+    whole = ["rank_low", "rank_high", "steps", "parameters", *counts]
     table = pd.DataFrame.from_records(records, columns=_keys(records))
     return table.astype({c: "Int64" for c in whole if c in table})
 
@@ -123,14 +127,15 @@ def caution(task: TaskCard) -> str:
 
 def title(group: Group) -> str:
     """What a board was run on, in one line."""
-    task, g = group.task, group.task.geometry
-    prompts = max(
+    task, g, over = group.task, group.task.geometry, group.board.over
+    count = max(
         (e.clusters for row in group.rows for e in row.result.estimates.values()), default=0
     )
+    seeds = f" x {len(task.seeds)} seeds" if over == "prompt" else ""
     shape = f"{g.width}x{g.height}, {g.frames} frames at {g.fps:g} fps"
     return (
-        f"{task.name} v{task.version} · {task.tier} · {task.dataset} · {prompts} prompts x "
-        f"{len(task.seeds)} seeds · {task.conditions.get('sizes', shape)}"
+        f"{task.name} v{task.version} · {task.tier} · {task.dataset} · {count} {over}s{seeds} · "
+        f"{task.conditions.get('sizes', shape)}"
     )
 
 
@@ -176,19 +181,20 @@ def _section(group: Group) -> list[str]:
     for heading, columns in parts.items():
         lines += [f"### {heading}", "", *_part(group, columns, facts=heading == next(iter(parts)))]
         lines += ["", *(f"- **{c.title}**: {c.meaning}" for c in columns), ""]
-    if sentences := verdicts(group):
+    over, found = group.board.over, comparisons(group)
+    if sentences := [one.sentence for one in found if one.sentence]:
+        lines += ["### In words", "", *(f"- {sentence}" for sentence in sentences), ""]
+        lines += [text, ""] if (text := noted(found)) else []
         lines += [
-            "### In words",
-            "",
-            *(f"- {sentence}" for sentence in sentences),
-            "",
             "These weights, not these methods: one training seed each. Differences are paired "
-            "by prompt, at 95 % each, not adjusted for their number.",
+            f"by {over}.",
             "",
         ]
     return [
         *lines,
-        "Value [95 % interval over prompts]; ^ higher is better, v lower is better.",
+        f"Value [95 % interval over {over}s]; ^ higher is better, v lower is better. A rank with "
+        f"an = is shared: no difference from the first of these is shown. [1-3] beside a rank: its "
+        f"95 % interval when the {over}s are drawn anew.",
         "",
         provenance_line(group) + ".",
         "",
@@ -205,7 +211,8 @@ def _brief(group: Group) -> list[str]:
         lines.append(_line([*known, *cells(row, columns)]))
     lines += [
         "",
-        f"{title(group)}. Value [95 % interval over prompts]; ^ higher, v lower is better.",
+        f"{title(group)}. Value [95 % interval over {group.board.over}s]; ^ higher, v lower is "
+        "better.",
     ]
     if notes := [f"{row.label}: {row.note}" for row in group.rows if row.note]:
         lines += ["Not ranked: " + "; ".join(notes) + "."]
@@ -222,8 +229,16 @@ def _part(group: Group, columns: Sequence[Column], *, facts: bool) -> list[str]:
         if facts:
             known = [_count(model.steps), _count(model.parameters), _hours(model.train_core_hours)]
             texts = [*known, *texts, _remark(row)]
-        lines.append(_line([row.rank, row.label, *texts]))
+        rank = _rank(row) if facts else row.rank
+        lines.append(_line([rank, row.label, *texts]))
     return lines
+
+
+def _rank(row: Row) -> str:
+    """The rank and, where there is one, its interval: ``1= [1-3]``."""
+    if row.rank_low is None or row.rank_high is None:
+        return row.rank
+    return f"{row.rank} [{row.rank_low}-{row.rank_high}]"
 
 
 def _remark(row: Row) -> str:

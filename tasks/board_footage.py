@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from sfbench.boards import Board, Column
+from sfbench.compat import SCORERS
+from sfbench.schema import Better
 from sfbench.vbench import DIMENSIONS
 
 from .board_quality import PROXIES, WORLD
@@ -101,25 +104,35 @@ PANEL = (
         )
     ),
 )
-PAPERS = tuple(
-    Column(
-        f"{proxy}_{kind}",
-        f"{words}, {proxy.split('_')[0]}",
+_PAPERS: tuple[tuple[str, str, str, Better | None, str], ...] = (
+    ("contrast", "start-end", "contrast", "lower", ""),
+    ("contrast_signed", "start-end, signed", "contrast", None, " with its sign, end - start"),
+    ("delta_drift", "delta-drift", "delta_drift", "lower", ", then the mean over videos"),
+    (
+        "delta_drift_means",
+        "delta-drift of means",
+        "delta_drift",
         "lower",
-        f"{meaning} on our proxy of {proxy.replace('_', ' ')}.",
-    )
-    for kind, words, meaning in (
-        ("contrast", "start-end", "FramePack's and HeliosBench's |first 15 % - last 15 %|"),
-        (
-            "delta_drift",
-            "delta-drift",
-            "Rolling Forcing's |first 5 s - last 5 s|, mean over videos",
-        ),
-        ("vde", "VDE", "LV-Bench's Video Drift Error as published"),
-        ("vde_corrected", "VDE corrected", "the same with weights that rise, and a fixed scale"),
-    )
-    for proxy in ("sharpness", "exposure", "saturation", "motion_magnitude")
+        " of the means over videos: the paper does not say which",
+    ),
+    ("vde", "VDE", "vde", "lower", " as published"),
+    ("vde_corrected", "VDE corrected", "vde_corrected", "lower", " with a fixed s"),
 )
+"""Estimate, title, scorer, direction, and what is to be added to the scorer's formula."""
+
+
+def _papers(proxies: tuple[str, ...]) -> Iterator[Column]:
+    """One column a score and proxy; the first proxy's says all, the others' what differs."""
+    for key, title, scorer, better, more in _PAPERS:
+        of = SCORERS[scorer]
+        meaning = f"{of.formula}{more} ({of.source}). Blind to {of.blind_to}. Here M is our "
+        for proxy in proxies:
+            words = proxy.split("_")[0]
+            yield Column(f"{proxy}_{key}", f"{title}, {words}", better, f"{meaning}{words}.")
+            meaning = "the same of our "
+
+
+PAPERS = tuple(_papers(("sharpness", "exposure", "saturation", "motion_magnitude")))
 
 DRIFT = Board(
     primary=None,

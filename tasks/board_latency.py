@@ -158,10 +158,14 @@ STARTING = (
 BOARD = Board(
     primary="fps_full",
     horizon=True,
+    over="turn",
     parts={
         "Streaming": STREAMING,
         "Where a chunk's time goes": PARTS,
         "Starting, in a process of its own": STARTING,
     },
-    verdicts={"first_frame": ("a shorter wait for the first frame", "the wait")},
+    verdicts={
+        "first_frame": ("a shorter wait for the first frame", "the wait for the first frame"),
+        "fps_full": ("a higher pace with the context full", "the pace with the context full"),
+    },
 )

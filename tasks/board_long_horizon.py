@@ -29,6 +29,29 @@ EXPOSURE = (
         "themselves.",
     ),
     Column(
+        "exposure_growth_class",
+        "faster than linear",
+        "lower",
+        "evidence (BIC) that the gap bends upwards with the length of the own context. Above 0: it "
+        "grows faster than linearly; else linearly, slower, or not at all.",
+        style="{:.1f}",
+    ),
+    Column(
+        "exposure_ratio",
+        "exposure ratio",
+        "lower",
+        "violation under own context over that under true context: 1 is no bias. n/a: under true "
+        "context there is no violation to speak of.",
+        style="{:.2f}",
+    ),
+    Column(
+        "prefix_effect",
+        "short prefix",
+        None,
+        "violation under own context after 6 true frames minus after 24, at equal distance from "
+        "them: what a longer true past would help.",
+    ),
+    Column(
         "round_trip",
         "round trip",
         "lower",
@@ -48,6 +71,31 @@ EXPOSURE = (
         "lower",
         "distance of the object from its exact place under own context, in sides of the "
         "frame, minus that of an ideal observer of the same prefix.",
+    ),
+    Column(
+        "excess_accumulated_error",
+        "accumulated, %",
+        "lower",
+        "that error, added up over the continuation, in per cent above what the errors under true "
+        "context add up to. 0: errors add up and no more.",
+        style="{:.0f}",
+    ),
+    Column(
+        "context_sensitivity",
+        "own errors / noise",
+        None,
+        "how far its own errors in the context move the next frames, over how far white noise of "
+        "equal size does. Above 1 it is their direction that matters; an ideal observer has 6.",
+        style="{:.2f}",
+    ),
+    Column(
+        "twin_divergence",
+        "twins diverge",
+        None,
+        "growth rate of the distance between two rollouts from prefixes that differ by a level "
+        "here and there, per native horizon. Below 0: it forgets a disturbance; an ideal observer, "
+        "for whom a slightly wrong speed adds up, has .5.",
+        style="{:.2f}",
     ),
     Column(
         "recovery_half_life",

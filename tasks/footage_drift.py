@@ -4,7 +4,7 @@ Three ways to look at it. *Change*: the last whole window of one native horizon 
 video of one window has none. *Panel*: the drift panel (:mod:`sfbench.panel`); where true videos are
 given (``--against``), the headline ``lost`` is the share of videos that leave what truth shows in
 any of its measures, and ``lost_floor`` is what other true videos get by the same rule. *Papers*:
-the drift scores of other papers (:mod:`sfbench.compat`) on our proxies.
+other papers' formulas on our proxies (:mod:`.footage_papers`).
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sfbench import compat, panel, stats
+from sfbench import panel, stats
 from sfbench.footage import Video
 from sfbench.interfaces import Frames
 from sfbench.metrics_video import measures_known
-from sfbench.metrics_view import Series, Watched
 from sfbench.panel import PANEL, Clip, Thumbs
 from sfbench.schema import Curve, Estimate, Record, Scores, Validity, digest
 from sfbench.video import stream
 
-from . import proxies
+from . import footage_papers, proxies
 from .conclusion import Conclusion
 from .footage import card_of, scored
 
 Floats = NDArray[np.float64]
 
 NATIVE_SECONDS = 5.0  # of the models that the field calls native at 81 frames, 16 a second
-ENDS_SECONDS = 5.0  # at either end of a video, as Rolling Forcing takes them
-SCALES = {"sharpness": 1.0, "exposure": 1.0, "saturation": 1.0, "motion_magnitude": 0.1}
-"""Proxies on which other papers' scores are shown, and the scale of the corrected VDE."""
+VERSION = 2  # 2: the panel, and what other papers' formulas take
 STILL = 0.9  # share of frames that repeat the one before
 STANDS_STILL = "DEGENERATE (stands still)"
 NO_TRUTH = "n/a: needs true videos to tell it from; give them with --against"
@@ -56,10 +53,11 @@ class VideoDrift:
         conditions = {"native": f"{native:g} s"}
         if against:
             conditions["against"] = digest(sorted(video.sha256 for video in against))
-        self.card = card_of(self.NAME, videos, conditions, PANEL)
+        card = card_of(self.NAME, videos, conditions, PANEL)
+        self.card = card.model_copy(update={"version": VERSION})
 
     def measure(self, frames: Iterable[Frames], fps: float) -> Scores:
-        """One value a measure and window, the panel's values, and what other papers compute."""
+        """One value a measure and window, the panel's values, and what papers' formulas take."""
         thumbs = Thumbs()
         scores, watched = proxies.watch(frames, fps, measures_known(), also=[thumbs])
         length = max(1, round(self.native * fps))
@@ -68,16 +66,17 @@ class VideoDrift:
             for name, values in watched.series.items()
         }
         whole = {"windows": float(watched.frames // length)}
-        rated = panel.row(Clip(watched, thumbs.all())) | _papers(watched)
+        rated = panel.row(Clip(watched, thumbs.all()))
         found = {name: _rounded(value) for name, value in rated.items()}
-        return Scores(values=scores.values | whole | found, series=series)
+        parts = footage_papers.measure(watched)
+        return Scores(values=scores.values | whole | found, series=series | parts)
 
     def conclude(self, records: Sequence[Record]) -> Conclusion:
         """Change, panel, and papers."""
         found, clips = Conclusion(), scored(records)
         self._changes(found, clips)
         self._panel(found, clips)
-        _published(found, clips)
+        footage_papers.conclude(found, clips)
         return found
 
     def _changes(self, found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
@@ -144,42 +143,6 @@ def _floor(truth: Floats) -> Estimate:
     gone = [float(x) for half, other in sides for x in panel.lost(half, panel.limits(other))]
     values = {f"true-{n}": value for n, value in enumerate(gone)}
     return stats.share(values, unit="share", better="lower")
-
-
-def _papers(watched: Watched) -> dict[str, float | None]:
-    """Other papers' scores of one video, on the proxies of :data:`SCALES`."""
-    found: dict[str, float | None] = {}
-    for name, scale in SCALES.items():
-        known = _known(watched.series[name])
-        end = max(1, round(ENDS_SECONDS * watched.fps))
-        enough = len(known) >= compat.CHUNKS
-        parts = compat.chunks(known) if enough else ()
-        found |= {
-            f"{name}_contrast": compat.contrast(known) if enough else None,
-            f"{name}_vde": compat.vde(parts) if enough and parts[0] else None,
-            f"{name}_vde_corrected": compat.vde_corrected(parts, scale) if enough else None,
-            f"{name}_first": float(np.mean(known[:end])) if len(known) >= 2 * end else None,
-            f"{name}_last": float(np.mean(known[-end:])) if len(known) >= 2 * end else None,
-        }
-    return found
-
-
-def _published(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
-    """Means over prompts of each paper's score; delta-drift is one of all videos."""
-    for name in SCALES:
-        for kind in ("contrast", "vde", "vde_corrected"):
-            sample = proxies.by_prompt(clips, f"{name}_{kind}")
-            found.add(f"{name}_{kind}", sample, better="lower")
-        both = [(p, s.values[f"{name}_first"], s.values[f"{name}_last"]) for p, s in clips]
-        change = [(p, b - a) for p, a, b in both if a is not None and b is not None]
-        found.add(
-            f"{name}_delta_drift", _sample((p, abs(move)) for p, move in change), better="lower"
-        )
-
-
-def _known(series: Series) -> list[float]:
-    """The frames that have a value."""
-    return [float(value) for value in series.values[series.known]]
 
 
 def _table(rows: Sequence[dict[str, float | None]]) -> Floats:

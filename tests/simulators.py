@@ -12,7 +12,6 @@ from sfbench import stats
 from sfbench.arms import Played, play
 from sfbench.interfaces import Frames, VideoModel
 from sfbench.schema import (
-    Arm,
     Curve,
     Estimate,
     Geometry,
@@ -26,6 +25,7 @@ from sfbench.schema import (
 )
 from sfbench.tasks import rows, shapes
 from sfbench.tasks.conclusion import Conclusion
+from sfbench.tasks.continuations import role
 from sfbench.tasks.long_horizon import LongHorizon
 
 GEOMETRY = Geometry(frames=96, height=32, width=32, fps=16)
@@ -111,9 +111,9 @@ class Looping:
         yield loop[np.arange(start, start + request.geometry.frames) % len(loop)]
 
 
-def records(task: LongHorizon, model: VideoModel, arms: Sequence[Arm]) -> list[Record]:
-    """Play and score the requests of some arms."""
-    asked = [r for r in task.requests(model.card) if r.arm in arms]
+def records(task: LongHorizon, model: VideoModel, arms: Sequence[str]) -> list[Record]:
+    """Play and score the requests of some arms: ``own``, or ``own@12`` after a longer prefix."""
+    asked = [r for r in task.requests(model.card) if role(r) in arms]
     answers = [play(model, [request], task.truth)[0] for request in asked]
     found = []
     for request, answer in zip(asked, answers, strict=True):
@@ -123,7 +123,7 @@ def records(task: LongHorizon, model: VideoModel, arms: Sequence[Arm]) -> list[R
     return found
 
 
-def concluded(task: LongHorizon, model: VideoModel, arms: Sequence[Arm]) -> Conclusion:
+def concluded(task: LongHorizon, model: VideoModel, arms: Sequence[str]) -> Conclusion:
     return task.conclude(model.card, records(task, model, arms))
 
 

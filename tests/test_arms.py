@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from sfbench.arms import Played, batch_key, corrupt, play
+from sfbench.arms import CONTEXT_NOISE, Played, batch_key, corrupt, noised, nudged, play
 from sfbench.interfaces import Frames
 from sfbench.schema import Failure, ModelCard, Request
 
 import fakes
 
-ARMS = ("true", "own", "streamed", "swapped", "corrupted")
+STEPWISE = ("true", "own", "swapped", "corrupted", "noised", "twin")
+ARMS = (*STEPWISE, "streamed")
 TASK = fakes.FakeTask(prompts=2, arms=ARMS)  # 8 frames after a prefix of 4, 3 a call
 REQUESTS = {
     arm: [r for r in TASK.requests(ModelCard(name="m")) if r.arm == arm] for arm in ("free", *ARMS)
@@ -86,6 +87,38 @@ def test_corrupted_is_own_after_a_damaged_end_of_the_prefix() -> None:
         assert np.array_equal(context[:1], true(1))
         assert np.array_equal(context[1:4], corrupt(true(4)[1:], REQUESTS["corrupted"][0].seed))
         assert np.array_equal(context[4:], frames[: 3 * k])
+
+
+def test_noised_is_true_with_noise_after_the_prefix() -> None:
+    witness, _ = played("noised")
+    noisy = noised(true(12)[4:], REQUESTS["noised"][0])
+    for k, (_, context) in enumerate(witness.calls):
+        assert np.array_equal(context, np.concatenate([true(4), noisy])[: 4 + 3 * k])
+
+
+def test_twin_is_own_after_a_prefix_that_was_nudged() -> None:
+    witness, frames = played("twin")
+    for k, (_, context) in enumerate(witness.calls):
+        assert context is not None
+        assert np.array_equal(context[:4], nudged(true(4), REQUESTS["twin"][0]))
+        assert np.array_equal(context[4:], frames[: 3 * k])
+
+
+def test_noise_and_nudge_are_of_known_size_and_the_requests_own() -> None:
+    grey = np.full((6, 32, 32, 3), 128, np.uint8)
+    one, seed, prompt = (REQUESTS["noised"][n] for n in (0, 1, 2))
+    assert (one.prompt, one.seed) == (seed.prompt, prompt.seed)
+    noise, nudge = (f(grey, one).astype(float) - grey for f in (noised, nudged))
+    assert noise.std() == pytest.approx(CONTEXT_NOISE, rel=0.02)
+    assert abs(noise.mean()) < 0.5 and abs(nudge.mean()) < 0.02
+    assert set(np.unique(nudge)) == {-1, 0, 1}
+    assert np.abs(nudge).mean() == pytest.approx(0.5, abs=0.01)
+    for change in (noised, nudged):
+        assert np.array_equal(change(grey, one), change(grey, one))
+        for other in (seed, prompt):
+            assert not np.array_equal(change(grey, one), change(grey, other))
+    ends = np.stack([grey * 0, grey * 0 + 255])  # nothing wraps around at the ends of the range
+    assert np.abs(nudged(ends, one).astype(int) - ends).max() == 1
 
 
 def test_corruption_is_strong_and_a_function_of_the_seed() -> None:
@@ -210,6 +243,24 @@ def test_batch_size_does_not_matter(arm: str) -> None:
         assert (one.timing.batch, other.timing.batch) == (1, len(REQUESTS[arm]))
 
 
+class Echo(fakes.Batched):
+    """Goes on with the last frame that it sees, one level brighter."""
+
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        assert context is not None
+        yield np.repeat(context[-1:] + np.uint8(1), request.geometry.frames, axis=0)
+
+
+def test_arms_that_ask_alike_share_a_batch() -> None:
+    mixed = [REQUESTS[arm][0] for arm in STEPWISE]
+    assert len({batch_key(request) for request in mixed}) == 1
+    for request, answer in zip(mixed, play(Echo(), mixed, TASK.truth), strict=True):
+        (alone,) = play(Echo(), [request], TASK.truth)
+        assert isinstance(answer, Played) and isinstance(alone, Played)
+        assert np.array_equal(answer.frames, alone.frames)
+        assert answer.timing.batch == len(STEPWISE)
+
+
 def test_a_request_that_fails_in_a_batch_fails_alone() -> None:
     class Fragile(fakes.Stubborn):
         def generate_batch(
@@ -230,10 +281,13 @@ def test_a_request_that_fails_in_a_batch_fails_alone() -> None:
 
 def test_only_like_requests_share_a_batch() -> None:
     keys = {batch_key(request) for arm in REQUESTS for request in REQUESTS[arm]}
-    assert len(keys) == 6
+    assert len(keys) == 3  # free, streamed, chunk by chunk
     request = REQUESTS["own"][0]
+    assert request.context is not None
     longer = request.geometry.model_copy(update={"frames": 9})
     assert batch_key(request.model_copy(update={"geometry": longer})) not in keys
+    prefix = request.context.model_copy(update={"prefix": 5})
+    assert batch_key(request.model_copy(update={"context": prefix})) not in keys
 
 
 # --- the clock ------------------------------------------------------------------------------------

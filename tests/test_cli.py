@@ -45,13 +45,14 @@ def said(
 
 FROZEN = {
     "run": "--all-clips --batch --dataset --dry-run --limit --model --out --retry-errors --scope "
-    "--seeds --size --task --threads --tier",
+    "--seeds --shard --size --task --threads --tier",
     "score": "--against --download --dry-run --extended-prompts --name --native --out "
     "--retry-errors --task --vbench --vbench-mode --vbench-python --videos",
     "verify": "--model --size --threads",
     "train-reference": "--method --out --preset --resume --set --threads",
     "report": "--embed --format --headline --out runs",
     "certify": "--clips --jobs --out --videos metric",
+    "doctor": "--json --out --vbench-python",
     "list": "--json what",
 }
 

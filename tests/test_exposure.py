@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from sfbench import exposure
+from sfbench.exposure_prints import SIZE
+from sfbench.schema import Estimate
 
 ENDS = (2.0, 4.0, 6.0, 8.0)
 Cells = dict[tuple[str, int], list[float]]
@@ -29,12 +31,17 @@ def measured(**arms: Cells) -> exposure.Exposure:
         exposure.Episodes(
             violation=arms,
             error=arms,
-            floor=arms.get("true", {}),
+            floor={arm: {cell: [0.0] * len(ENDS) for cell in arms[arm]} for arm in arms},
             ends=ENDS,
             horizon=2.0,
             error_unit="sides",
         )
     )
+
+
+def contains(estimate: Estimate, value: float) -> bool:
+    assert estimate.low is not None and estimate.high is not None, estimate.method
+    return estimate.low <= value <= estimate.high
 
 
 def test_gap_and_growth_are_recovered_with_paired_precision() -> None:
@@ -52,9 +59,16 @@ def test_gap_and_growth_are_recovered_with_paired_precision() -> None:
 def test_no_bias_means_an_interval_around_zero() -> None:
     found = measured(true=cells(lambda k: 0.1, seed=1), own=cells(lambda k: 0.1, seed=2))
     for name in ("exposure_gap", "exposure_gap_growth"):
-        estimate = found.estimates[name]
-        assert estimate.low is not None and estimate.high is not None
-        assert estimate.low <= 0 <= estimate.high
+        assert contains(found.estimates[name], 0)
+    assert "none" in found.estimates["exposure_growth_class"].method
+
+
+def test_a_gap_of_either_sign_keeps_its_interval() -> None:
+    """A difference is not bounded by 0 as a violation is."""
+    found = measured(true=cells(lambda k: 0.5, seed=1), own=cells(lambda k: 0.4, seed=2))
+    gap = found.estimates["exposure_gap"]
+    assert gap.high is not None and gap.high < 0 and gap.unit == "-1..1"
+    assert found.estimates["violation_own"].unit == "0..1"
 
 
 def test_round_trip_is_kept_apart_from_the_gap() -> None:
@@ -78,15 +92,55 @@ def test_a_model_that_gains_nothing_from_the_truth_is_flagged(help_: float, flag
 
 def test_absent_arms_are_not_measured_rather_than_zero() -> None:
     found = measured(true=cells(lambda k: 0.1))
-    for name in (
-        "violation_own",
-        "exposure_gap",
-        "exposure_gap_growth",
-        "round_trip",
-        "recovery_half_life",
-    ):
-        assert found.estimates[name].value is None
+    for name, estimate in found.estimates.items():
+        assert estimate.value is None and estimate.method.startswith("n/a: "), name
+    assert found.estimates["exposure_gap"].method == "n/a: no clip of the arm 'own'"
+    assert found.estimates["round_trip"].method == "n/a: no clip of the arm 'streamed'"
     assert not found.flags
+
+
+def test_every_measure_says_why_there_is_none() -> None:
+    found = exposure.not_measured("n/a: the model does not accept context")
+    assert found.estimates.keys() == exposure.MEASURES.keys()
+    assert {e.method for e in found.estimates.values()} == {
+        "n/a: the model does not accept context"
+    }
+
+
+def test_records_of_before_a_series_was_kept() -> None:
+    """Clips without fingerprints, floors or longer prefixes leave those measures out, no others."""
+    arm = cells(lambda k: 0.1 + 0.1 * k)
+    episodes = exposure.Episodes(
+        violation=dict.fromkeys(("true", "own", "noised", "twin"), arm),
+        error={"own": arm},
+        floor={},
+        ends=ENDS,
+        horizon=2.0,
+        error_unit="sides",
+    )
+    found = exposure.measure(episodes).estimates
+    assert found["exposure_gap"].value == 0
+    for name in (
+        "excess_error",
+        "excess_accumulated_error",
+        "prefix_effect",
+        "context_sensitivity",
+        "twin_divergence",
+    ):
+        assert found[name].value is None and found[name].method.startswith("n/a: "), name
+
+
+def test_the_prefix_effect_pairs_the_shortest_with_the_longest() -> None:
+    arms = {m: cells(lambda k, m=m: 0.1 + 0.6 / m + 0.1 * k, seed=m) for m in (6, 12, 24)}
+    episodes = exposure.Episodes({"own": arms[6]}, {}, {}, ENDS, 2.0, "sides", prefixes=arms)
+    found = exposure.measure(episodes)
+    effect = found.estimates["prefix_effect"]
+    assert contains(effect, 0.6 / 6 - 0.6 / 24)
+    assert effect.high is not None and effect.low is not None and effect.high - effect.low < 0.02
+    assert effect.better is None
+    for m in arms:
+        first = found.curves[f"exposure_prefix_{m}"].y[0].value
+        assert first == pytest.approx(0.1 + 0.6 / m, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +167,18 @@ def test_damage_without_effect_needs_no_recovery() -> None:
     assert found.estimates["recovery_half_life"].value == 0
 
 
-def test_one_chunk_has_no_slope() -> None:
-    cell = {("a", 0): [0.1], ("b", 0): [0.2]}
-    episodes = exposure.Episodes({"true": cell, "own": cell}, {}, {}, (24.0,), 12.0, "sides")
-    assert exposure.measure(episodes).estimates["exposure_gap_growth"].value is None
+def test_one_chunk_has_no_growth_of_any_kind() -> None:
+    cell = {("a", 0): [0.1], ("b", 0): [0.2], ("c", 0): [0.4]}
+    arms = dict.fromkeys(("true", "own", "twin", "noised"), cell)
+    prints = {arm: {c: [float(n)] * SIZE for c in cell} for n, arm in enumerate(arms)}
+    change = {"own": cell, "noised": cell}
+    episodes = exposure.Episodes(arms, {}, {}, (24.0,), 12.0, "sides", prints, change)
+    found = exposure.measure(episodes).estimates
+    assert found["exposure_gap"].value == 0
+    for name in (
+        "exposure_gap_growth",
+        "exposure_growth_class",
+        "context_sensitivity",
+        "twin_divergence",
+    ):
+        assert found[name].value is None and "n/a" in found[name].method, name

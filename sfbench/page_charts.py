@@ -1,9 +1,7 @@
 """The page's charts: which there are, what they show, and the same numbers as a table.
 
 A :class:`Chart` is one or more pictures (:mod:`.page_specs`) over one table of numbers. The table
-is what a screen reader reads and what the page's script reads out under the pointer. A row looks
-the same in every chart: a colour that the colour-blind can tell (after Okabe and Ito), a dash and a
-shape of its own; reference rows are grey, cheats dashed and hidden until they are asked for.
+is what a screen reader reads and what the page's script reads out under the pointer.
 """
 
 from __future__ import annotations
@@ -14,25 +12,21 @@ from dataclasses import dataclass, field
 
 from .boards import Column
 from .leaderboard import Group, Row
-from .page_specs import (
-    NARROW,
-    PANEL,
-    WIDE,
-    Axis,
-    Line,
-    Look,
-    Point,
-    Size,
-    forest,
-    lines,
-    svg,
+from .page_looks import (
+    Looks,
+    board_id,
+    figure,
+    key_of,
+    native_frames,
+    rounded_out,
+    short,
+    ticks_of,
+    told,
 )
-from .schema import Curve, Estimate
+from .page_specs import forest, lines
+from .page_svg import NARROW, PANEL, WIDE, Axis, Line, Look, Point, Size, svg
+from .schema import Curve
 
-COLOURS = 8  # --k0 .. --k7 of the style sheet
-DASHES: tuple[tuple[int, ...], ...] = ((), (7, 3), (2, 3), (9, 3, 2, 3))
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-LONGEST = 22  # characters of a name in a picture
 ROW = 24  # pixels of a row of a forest
 FEW = 4  # ticks, under which native horizons alone are too coarse an axis
 
@@ -67,18 +61,20 @@ CURVES: dict[str, tuple[str, str, str]] = {
 }
 """Curves that are shown first: heading, what it says, title of the axis."""
 
-Key = tuple[str, str]
-Looks = dict[Key, Look]
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing and its size."""
+
+    svg: str
+    size: Size
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture."""
+    """What is drawn once for a desk and, where that is too wide for one, once for a phone."""
 
-    wide: str
-    narrow: str = ""
-    """The same for a phone; empty where the first is small enough."""
-    sizes: tuple[Size, Size] = (WIDE, NARROW)
+    pictures: tuple[Picture, ...]
     x: tuple[float, float] = (0.0, 1.0)
     y: tuple[float, float] = (0.0, 1.0)
     columns: tuple[int, ...] = ()
@@ -172,11 +168,11 @@ def curve_chart(
     order = sorted(drawn, key=lambda line: line.look.kind == "model")  # models on top
     step = name == "alive"
     pictures = [
-        _hide_cheats(svg(lines(order, x, y, size, step=step, mark=mark)), drawn) for size in pair
+        Picture(_hide_cheats(svg(lines(order, x, y, size, step=step, mark=mark)), drawn), size)
+        for size in pair
     ]
     plot = Plot(
-        *pictures,
-        sizes=(pair[0], pair[-1]),
+        tuple(pictures),
         x=x.domain,
         y=y.domain,
         columns=tuple(range(1, len(drawn) + 1)),
@@ -190,6 +186,7 @@ def curve_chart(
         (curve.x_label, *(line.look.label for line in drawn)),
         tuple(line.look.series for line in drawn),
         _table(drawn),
+        ("Dotted: the end of the first native horizon.",) if mark and says else (),
     )
 
 
@@ -210,12 +207,11 @@ def exposure(group: Group) -> Chart | None:
         columns = tuple(range(len(head), len(head) + len(arms)))
         head += [f"{short(row.label)}, {line.look.label}" for line in arms]
         names += [line.look.series for line in arms]
-        picture = svg(lines(arms, x, y, PANEL))
+        picture = Picture(svg(lines(arms, x, y, PANEL)), PANEL)
         gap = row.result.estimates.get("exposure_gap")
         plots.append(
             Plot(
-                picture,
-                sizes=(PANEL, PANEL),
+                (picture,),
                 x=x.domain,
                 y=domain,
                 columns=columns,
@@ -260,7 +256,7 @@ def forest_chart(group: Group, known: Looks, column: Column, rows: Sequence[Row]
         )
         for n, (line, text) in enumerate(zip(drawn, said, strict=True))
     )
-    return Plot(svg(forest(drawn, axis, size)), sizes=(size, size), spots=spots)
+    return Plot((Picture(svg(forest(drawn, axis, size)), size),), spots=spots)
 
 
 # --- helpers --------------------------------------------------------------------------------------
@@ -291,12 +287,6 @@ def _across(group: Group, label: str, drawn: Sequence[Line]) -> tuple[Axis, floa
         ticks = tuple(float(t) for t in range(0, int(far) + 1, every))
         return Axis(f"frame; native horizons of {native}", (near, far), ticks), float(native)
     return Axis(label, (near, far), ticks_of(near, far)), 0.0
-
-
-def native_frames(group: Group) -> int | None:
-    """Native horizon of a board's ranked models; ``None`` where they differ or none says."""
-    said = {row.result.model.native_frames for row in group.ranked or group.rows}
-    return said.pop() if len(said) == 1 else None
 
 
 def _domain(drawn: Sequence[Line], *, whole: bool = False) -> tuple[float, float]:

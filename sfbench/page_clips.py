@@ -21,7 +21,7 @@ import numpy as np
 
 from .interfaces import Frames
 from .leaderboard import Group, Row
-from .page_charts import Looks, key_of, native_frames
+from .page_looks import Looks, key_of, native_frames
 from .schema import ClipRef, Result
 from .store import StoreError, inside, read_records
 from .video import VideoError, read_clip, stream

@@ -60,6 +60,11 @@ def board_id(group: Group) -> str:
     return f"{group.task.name}-{group.rows[0].result.comparison_key[:6]}"
 
 
+def native_frames(group: Group) -> int | None:
+    """Native horizon of a board's ranked models; ``None`` where they differ or none says."""
+    said = {row.result.model.native_frames for row in group.ranked or group.rows}
+    return said.pop() if len(said) == 1 else None
+
 
 # --- numbers --------------------------------------------------------------------------------------
 

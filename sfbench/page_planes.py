@@ -17,20 +17,10 @@ import numpy as np
 from .boards import Column
 from .latency import Stream
 from .leaderboard import Group, Row
-from .page_charts import (
-    Cell,
-    Chart,
-    Key,
-    Looks,
-    Plot,
-    board_id,
-    figure,
-    key_of,
-    rounded_out,
-    ticks_of,
-    told,
-)
-from .page_specs import NARROW, WIDE, Axis, Point, Ridge, Size, Spot, plane, ridges, svg
+from .page_charts import Cell, Chart, Picture, Plot
+from .page_looks import Key, Looks, board_id, figure, key_of, rounded_out, ticks_of, told
+from .page_specs import Ridge, Spot, plane, ridges
+from .page_svg import NARROW, WIDE, Axis, Point, Size, svg
 from .schema import Estimate, Result
 from .store import StoreError, read_records
 
@@ -61,7 +51,7 @@ def waits(group: Group, known: Looks, sources: Sources) -> Chart | None:
         return None
     found = {key_of(row): gaps(row, sources) for row in rows}
     stated = {key_of(row): _quantiles(row) for row in rows}
-    every = [v for v in (*found.values(), *stated.values()) for v in v]
+    every = [ms for some in (*found.values(), *stated.values()) for ms in some]
     low, high = min(every) * 0.92, max(every) * 1.08
     edges = np.geomspace(low, high, BINS + 1)
     drawn = [
@@ -83,7 +73,7 @@ def waits(group: Group, known: Looks, sources: Sources) -> Chart | None:
     )
     tall = HEIGHT * len(drawn)
     sizes = Size(640, tall, left=16, right=16), Size(310, tall, left=10, right=12)
-    pictures = [svg(ridges(drawn, x, size)) for size in sizes]
+    pictures = tuple(Picture(svg(ridges(drawn, x, size)), size) for size in sizes)
     spots = tuple(
         (
             float(np.log(q / low) / np.log(high / low)),
@@ -101,7 +91,7 @@ def waits(group: Group, known: Looks, sources: Sources) -> Chart | None:
         "Waits between chunks",
         "How often a viewer waits how long. Ticks: p50, p95, p99. Dashed: when the chunk is due "
         f"at {fps:g} frames a second.",
-        (Plot(*pictures, sizes=sizes, x=(low, high), spots=spots),),
+        (Plot(pictures, x=(low, high), spots=spots),),
         (),
         ("model", *(f"{name.removeprefix('gap_')}, ms" for name in QUANTILES), "due, ms"),
         (),
@@ -250,8 +240,7 @@ def _drawn(
         )
         for s, text in zip(spots, said, strict=True)
     )
-    sizes = (WIDE, NARROW)
-    pictures = [svg(plane(spots, x, y, size)) for size in sizes]
+    pictures = tuple(Picture(svg(plane(spots, x, y, s)), s) for s in (WIDE, NARROW))
     apart = [p.label for p in placed if not p.fair]
     notes = [f"† not ranked on one of the boards: {', '.join(apart)}."] if apart else []
     return Chart(
@@ -259,7 +248,7 @@ def _drawn(
         "Quality, speed and horizon",
         f"Up and to the right is better; a larger mark carries further ({horizon.title}). Full "
         "marks are on the front: no ranked model is better in everything. Lighter ones are beaten.",
-        (Plot(*pictures, sizes=sizes, x=across, y=up, spots=places),),
+        (Plot(pictures, x=across, y=up, spots=places),),
         tuple(s.look for s in spots),
         ("model", speed.title, quality.title, horizon.title, "on the front"),
         (),

@@ -1,4 +1,4 @@
-"""The page's charts as Vega-Lite: curves with bands, intervals, distributions, points in a plane."""
+"""The page's charts as Vega-Lite: curves, intervals, distributions, points in a plane."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ from .page_svg import (
     rule,
 )
 
+
 def lines(
     drawn: Sequence[Line], x: Axis, y: Axis, size: Size, *, step: bool = False, mark: float = 0
 ) -> Spec:
     """Means with their bands; ``step``: constant until the next point; ``mark``: a rule at x."""
-    layers = [rule(mark, x, y)] if mark else []
+    layers = [rule(mark, x)] if mark else []
     for line in drawn:
-        layers += [_band(line, x, y, step), _mean(line, x, y, step)]
+        layers += [*_band(line, x, y, step), _mean(line, x, y, step)]
     if size.labels:
-        layers += _end_labels(drawn, x, y, size)
-    return chart([layer for layer in layers if layer], size)
+        layers += _end_labels(drawn, y, size)
+    return chart(layers, size)
 
 
 def forest(rows: Sequence[Line], x: Axis, size: Size) -> Spec:
     """One estimate of each row as a point on its interval, the first row at the top."""
     y = Axis("", (len(rows) - 0.5, -0.5), hidden=True)
-    layers: list[Layer] = [rule(0.0, x, y)] if x.domain[0] < 0 < x.domain[1] else []
+    layers: list[Layer] = [rule(0.0, x)] if x.domain[0] < 0 < x.domain[1] else []
     for n, row in enumerate(rows):
         (point,) = row.points
         place = [{"x": point.x, "y": n, "low": point.low, "high": point.high}]
@@ -100,7 +101,7 @@ def ridges(rows: Sequence[Ridge], x: Axis, size: Size) -> Spec:
         base, peak = n + 0.94, 0.52 / max(row.shares, default=1)
         corners = [
             {"x": edge, "y": base - share * peak, "base": base}
-            for share, pair in zip(row.shares, zip(row.edges, row.edges[1:], strict=False))
+            for share, *pair in zip(row.shares, row.edges[:-1], row.edges[1:], strict=True)
             for edge in pair
         ]
         name = [{"x": x.domain[0], "y": n + 0.22}]
@@ -169,10 +170,10 @@ def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
             }
         ]
         strength = 1.0 if spot.front else 0.45
-        rule = {"type": "rule", "color": spot.look.colour, "opacity": 0.5 * strength}
+        thin = {"type": "rule", "color": spot.look.colour, "opacity": 0.5 * strength}
         marks: list[Layer] = [
             {
-                "mark": rule,
+                "mark": thin,
                 "encoding": {
                     "x": quantity("x_low", x),
                     "x2": {"field": "x_high"},
@@ -180,7 +181,7 @@ def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
                 },
             },
             {
-                "mark": rule,
+                "mark": thin,
                 "encoding": {
                     "x": quantity("x", x),
                     "y": quantity("y_low", y),
@@ -205,18 +206,15 @@ def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
 # --- helpers --------------------------------------------------------------------------------------
 
 
-
-def _band(line: Line, x: Axis, y: Axis, step: bool) -> Layer | None:
+def _band(line: Line, x: Axis, y: Axis, step: bool) -> list[Layer]:
     known = [p for p in line.points if p.low is not None and p.high is not None]
     if not known or line.look.kind == "cheat":
-        return None
+        return []
     values = [{"x": p.x, "y_low": p.low, "y_high": p.high} for p in known]
     area: dict[str, Any] = {"type": "area", "color": line.look.colour, "opacity": BAND}
     area |= {"interpolate": "step-after"} if step else {}
     encoding = {"x": quantity("x", x), "y": quantity("y_low", y), "y2": {"field": "y_high"}}
-    mark = {"mark": {**area, "clip": True}, "encoding": encoding}
-    return named(line.look, values, [mark], "band")
-
+    return [named(line.look, values, [{"mark": area, "encoding": encoding}], "band")]
 
 
 def _mean(line: Line, x: Axis, y: Axis, step: bool) -> Layer:
@@ -224,22 +222,20 @@ def _mean(line: Line, x: Axis, y: Axis, step: bool) -> Layer:
     mark: dict[str, Any] = {"type": "line", "color": line.look.colour, "strokeWidth": 2}
     mark |= {"strokeDash": list(line.look.dash)} if line.look.dash else {}
     mark |= {"interpolate": "step-after"} if step else {}
+    mark |= {"clip": True} if line.look.kind == "cheat" else {}  # which may be far from all others
     encoding = {"x": quantity("x", x), "y": quantity("y", y)}
-    line_mark = {"mark": {**mark, "clip": True}, "encoding": encoding}
-    return named(line.look, values, [line_mark], "mean")
+    return named(line.look, values, [{"mark": mark, "encoding": encoding}], "mean")
 
 
-
-def _end_labels(drawn: Sequence[Line], x: Axis, y: Axis, size: Size) -> list[Layer]:
+def _end_labels(drawn: Sequence[Line], y: Axis, size: Size) -> list[Layer]:
     """Names at the right ends of lines; a cheat's is in the legend alone."""
-    named = [line for line in drawn if line.look.kind != "cheat"]
-    ends = [(pixel(line.points[-1].y, y, size), n) for n, line in enumerate(named)]
+    told = [line for line in drawn if line.look.kind != "cheat"]
+    ends = [(pixel(line.points[-1].y, y, size), n) for n, line in enumerate(told)]
     heights = apart(ends, 15, size.height)
     layers = []
-    for n, line in enumerate(named):
+    for n, line in enumerate(told):
         across = (size.width + 6, size.width + 24)
         marks = [leader(line.look, *across, heights[n])]
         marks.append(label(line.look.label, across[1] + 6, heights[n]))
         layers.append(named(line.look, [{}], marks, "name"))
     return layers
-

@@ -1,4 +1,4 @@
-"""Vega-Lite specifications of the page's charts, and their SVG.
+"""What the page's charts are made of: sizes, looks, axes, parts in Vega-Lite, and the SVG.
 
 Charts are drawn to SVG when the page is made (vl-convert, which carries Vega with it), not in the
 browser. The page then shows them without JavaScript, prints them, and is a megabyte smaller; its
@@ -10,6 +10,7 @@ and not by the width of text, so that equal results give equal bytes on any mach
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def svg(spec: Spec) -> str:
     import vl_convert
 
     text = str(vl_convert.vegalite_to_svg(spec, vl_version=VERSION))
+    text = _own_names(text)
     text = re.sub(r'<path class="(?:back|fore)ground"[^>]*/>', "", text)
     text = re.sub(r' class="[^"]*\b(s\d+|arm[a-z]+)_\w*"', r' data-series="\1"', text)
     text = re.sub(r' class="mark-[^"]*"', "", text)
@@ -110,6 +112,7 @@ def svg(spec: Spec) -> str:
 
 
 def chart(layers: Sequence[Layer], size: Size) -> Spec:
+    """A whole specification, of layers from below to above."""
     axis = {
         "labelColor": MUTED,
         "labelFontSize": TEXT,
@@ -142,14 +145,12 @@ def chart(layers: Sequence[Layer], size: Size) -> Spec:
     }
 
 
-
 def named(
     look: Look, values: Sequence[dict[str, Any]], marks: Sequence[Layer], part: str = "mark"
 ) -> Layer:
     """The marks of one row, under its name; a chart has each name once."""
     name = f"{look.series}_{part}"
     return {"name": name, "data": {"values": list(values)}, "layer": list(marks)}
-
 
 
 def quantity(field: str, axis: Axis) -> dict[str, Any]:
@@ -167,8 +168,7 @@ def quantity(field: str, axis: Axis) -> dict[str, Any]:
     return {"field": field, "type": "quantitative", "scale": scale, "axis": shown}
 
 
-
-def rule(at: float, x: Axis, y: Axis) -> Layer:
+def rule(at: float, x: Axis) -> Layer:
     """A line across the plot at one x: the native horizon, or zero."""
     return {
         "data": {"values": [{"x": at}]},
@@ -177,13 +177,12 @@ def rule(at: float, x: Axis, y: Axis) -> Layer:
     }
 
 
-
 def label(text: str, x: float, y: float) -> Layer:
+    """A name at a place in pixels."""
     return {
         "mark": {"type": "text", "align": "left", "color": INK, "fontSize": TEXT},
         "encoding": {"x": {"value": x}, "y": {"value": y}, "text": {"value": text}},
     }
-
 
 
 def leader(look: Look, left: float, right: float, y: float) -> Layer:
@@ -194,18 +193,17 @@ def leader(look: Look, left: float, right: float, y: float) -> Layer:
     return {"mark": mark, "encoding": place}
 
 
-
 def dot(look: Look, area: float, *, filled: bool = True) -> dict[str, Any]:
+    """The mark of a row, in its own shape; ``area`` in square pixels."""
     ground = {"fill": look.colour if filled else "var(--ground)", "stroke": look.colour}
     return {"type": "point", "shape": look.shape, "size": area, "strokeWidth": 1.5, **ground}
 
 
-
 def pixel(value: float, axis: Axis, size: Size) -> float:
+    """Height of a value in the plot, from its top."""
     low, high = axis.domain
     share = (value - low) / (high - low)
     return size.height * (1 - min(max(share, 0), 1))
-
 
 
 def apart(places: Sequence[tuple[float, int]], least: float, height: float) -> dict[int, float]:
@@ -220,12 +218,20 @@ def apart(places: Sequence[tuple[float, int]], least: float, height: float) -> d
     return {n: round(place, 1) for place, (_, n) in zip(moved, ordered, strict=True)}
 
 
-
 # --- helpers --------------------------------------------------------------------------------------
+
+
+def _own_names(text: str) -> str:
+    """Clip paths under names that no other picture of the page has.
+
+    Vega counts them on from picture to picture, so they say nothing and differ from run to run.
+    """
+    found = list(dict.fromkeys(re.findall(r'id="(clip\d+)"', text)))
+    bare = re.sub(r"clip\d+", lambda m: f"clip-{found.index(m[0])}", text) if found else text
+    name = hashlib.sha256(bare.encode()).hexdigest()[:8]
+    return re.sub(r'(id="|url\(#)clip-(\d+)', rf"\g<1>clip-{name}-\2", bare)
 
 
 def _rounded(tag: re.Match[str]) -> str:
     """A tag with its numbers to a hundredth of a pixel."""
     return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), tag[0])
-
-

@@ -43,7 +43,7 @@ def section(folder: Path) -> list[str]:
 
 
 def _table(path: Path) -> list[str]:
-    rows = _rows(path)
+    rows = read(path)
     columns = [name for name in rows[0] if name != "source"]
     sources = list(dict.fromkeys(row["source"] for row in rows))
     head = [TITLES.get(name, name.replace("_", " ")) for name in columns]
@@ -55,7 +55,8 @@ def _table(path: Path) -> list[str]:
     return [*lines, "", *notes, ""]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of one file, checked; every row has a system and a source."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)

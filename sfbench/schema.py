@@ -251,7 +251,7 @@ class Estimate(Base):
     n: int
     """Observations behind it."""
     clusters: int
-    """Independent groups (prompts) among them; the interval is over these."""
+    """Independent groups (prompts; of a timing, turns) among them; the interval is over these."""
     method: str
     confidence: float = 0.95
     unit: str = ""
@@ -329,7 +329,8 @@ class Result(Base):
     estimates: dict[str, Estimate]
     curves: dict[str, Curve]
     per_prompt: dict[str, dict[str, float]]
-    """Estimate name -> prompt id -> mean over seeds: what paired comparisons are made of."""
+    """Estimate name -> cluster -> mean over its seeds: what paired comparisons are made of. The
+    cluster is the prompt's id or, of a timing, the turn (``turn-1``) in which it was taken."""
     failures: dict[str, int] = {}
     """Failure kind to count."""
     records_sha256: str

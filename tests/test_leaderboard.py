@@ -98,9 +98,9 @@ def test_verdicts_say_which_and_also_when_none() -> None:
     low = result("low", spread(0.1, 1), gap=spread(0.02, 1))
     high = result("high", spread(0.3, 2), gap=spread(0.02, 3))
     (group,) = leaderboard.groups([high, low])
-    own, gap = leaderboard.verdicts(group)
+    own, gap, _ = leaderboard.verdicts(group)
     assert own.startswith("low has less violation under its own context than high, -0.")
-    assert own.endswith("24 paired prompts.")
+    assert own.endswith("24 paired prompts. †")
     assert "No difference in exposure bias is shown between" in gap
 
 
@@ -115,13 +115,15 @@ def test_in_brief_each_estimate_is_told_from_its_own_best() -> None:
     levels = {"a": (0.1, 0.3), "b": (0.3, 0.1), "c": (0.5, 0.5)}  # own, gap
     rows = [result(k, spread(own, 1), gap=spread(gap, 2)) for k, (own, gap) in levels.items()]
     (group,) = leaderboard.groups(rows)
-    told = [sentence.split(",")[0] for sentence in leaderboard.verdicts(group, leader_only=True)]
+    *sentences, note = leaderboard.verdicts(group, leader_only=True)
+    told = [sentence.split(",")[0] for sentence in sentences]
     assert told == [
         "a has less violation under its own context than b",
         "a has less violation under its own context than c",
         "b has less exposure bias than a",
         "b has less exposure bias than c",
     ]
+    assert note.startswith("4 comparisons, 4 with a difference shown at 95 % each")
 
 
 def test_the_latest_run_of_the_same_weights_counts(tmp_path: Path) -> None:
@@ -161,6 +163,62 @@ def test_a_task_without_a_board_is_listed() -> None:
     assert "violation_own" in tables.markdown([group])
 
 
+# --- how sure a rank is ---------------------------------------------------------------------------
+
+
+def intervals(results: list[Result]) -> dict[str, tuple[int | None, int | None]]:
+    (group,) = leaderboard.groups(results)
+    return {row.label: (row.rank_low, row.rank_high) for row in group.rows}
+
+
+def test_a_rank_has_an_interval(board: list[Result]) -> None:
+    found = intervals(board)
+    assert found["best"] == found["near"] == (1, 2)
+    assert (found["cheat:subtle"], found["far"]) == ((3, 3), (4, 4))
+    for name in ("cheat:frozen", "partial", "oracle:truth", "teacher"):
+        assert found[name] == (None, None)
+
+
+def test_a_tie_with_both_neighbours_is_seen_in_the_interval() -> None:
+    """Ranks are shared with a leader only; the interval also tells of the one behind."""
+    levels = {"a": 0.1, "b": 0.104, "c": 0.108}
+    rows = [result(k, spread(v, n + 20, noise=0.04)) for n, (k, v) in enumerate(levels.items())]
+    assert intervals(rows)["b"] == (1, 3)
+
+
+def test_a_rank_is_judged_by_the_prompts_that_all_have() -> None:
+    whole = spread(0.1, 1)
+    half = {p: v for p, v in spread(0.3, 2).items() if int(p.split("-")[1]) < 12}
+    one = {"test-0": 0.5, "elsewhere": 0.5}
+    assert intervals([result("a", whole), result("b", half)]) == {"a": (1, 1), "b": (2, 2)}
+    assert set(intervals([result("a", whole), result("b", one)]).values()) == {(None, None)}
+
+
+def test_equal_rows_are_not_told_apart_by_rounding() -> None:
+    rows = [result(name, spread(0.1, 1)) for name in "abc"]
+    assert set(intervals(rows).values()) == {(1, 1)}
+
+
+# --- many sentences together ----------------------------------------------------------------------
+
+
+def test_a_difference_that_may_be_one_of_many_is_not_marked() -> None:
+    """Among 16 rows it takes more to hold: the pair shown at 95 % is no longer marked."""
+    rows = [result("a", spread(0.1, 1)), result("b", spread(0.116, 2))]
+    (pair,) = leaderboard.groups(rows)
+    own, *_ = leaderboard.verdicts(pair)
+    assert own.startswith("a has less violation") and own.endswith("†")
+    many = rows + [result(f"m{n}", spread(1 + 0.3 * n, n + 5)) for n in range(14)]
+    (group,) = leaderboard.groups(many)
+    sentences = leaderboard.verdicts(group)
+    again = next(s for s in sentences if s.startswith("a has less violation") and "than b" in s)
+    assert again == own.removesuffix(" †")
+    assert sentences[-1].startswith("240 comparisons,")
+    marked = sum(s.endswith("†") for s in sentences)
+    assert f"† marks the {marked} that also hold all together" in sentences[-1]
+    assert "chance alone would show 12.0" in sentences[-1]
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -180,13 +238,17 @@ def test_the_frame_holds_every_estimate_with_its_interval(board: list[Result]) -
     row = table[table["model"] == "far"].iloc[0]
     assert row["violation_own_low"] < row["violation_own"] < row["violation_own_high"]
     assert row["violation_own_n"] == 24 and row["comparison_key"] == board[0].comparison_key
+    assert (row["rank_low"], row["rank_high"]) == (4, 4)
+    assert table[table["model"] == "teacher"]["rank_low"].isna().all()
 
 
 def test_markdown_explains_itself(board: list[Result]) -> None:
     page = tables.markdown(leaderboard.groups(board))
     for text in (
         "## long-horizon v1 · full · shapes-1 · 24 prompts x 2 seeds",
-        "1=",
+        "| 1= [1-2] | best",
+        "| 4 [4-4] | far",
+        "| - | oracle:truth",
         "**exposure gap**",
         "v lower is better",
         "less exposure bias than",

@@ -77,8 +77,8 @@ class Context(Base):
     """``true``: true frames before every chunk. ``own``: a true prefix, then the model's own
     decoded frames, supplied again before every chunk. ``streamed``: a true prefix, then one
     uninterrupted call. ``swapped``: the true frames of ``donor`` before every chunk. ``corrupted``:
-    ``own``, after a prefix whose last frames were damaged. ``noised``: ``true``, with white noise on
-    all frames after the prefix. ``twin``: ``own``, after a prefix changed by next to nothing."""
+    ``own``, after a prefix whose last frames were damaged. ``noised``: ``true``, with white noise
+    on all frames after the prefix. ``twin``: ``own``, after a prefix changed by next to nothing."""
     prefix: int = Field(ge=0)
     """True frames the continuation starts from; a request without context has none."""
     chunk: int = Field(gt=0)

@@ -158,7 +158,6 @@ STARTING = (
 BOARD = Board(
     primary="fps_full",
     horizon=True,
-    over="turn",
     parts={
         "Streaming": STREAMING,
         "Where a chunk's time goes": PARTS,

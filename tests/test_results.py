@@ -26,6 +26,8 @@ WEIGHTS = sorted(SHIPPED.glob("*.safetensors"))
 # What float arithmetic of another machine may do to a graded violation. The requests regenerated
 # are those under true context, where no error feeds on itself.
 CLOSE = 0.02
+# The same of a chunk's fingerprint, in levels of 255.
+PRINT_CLOSE = 0.5
 
 
 def records(run: Path) -> list[Record]:
@@ -101,7 +103,8 @@ def test_two_requests_of_each_model_come_out_again(name: str) -> None:
         scores = task.score(record.request, answer.frames)
         assert scores.series.keys() == record.scores.series.keys()
         for kind, values in record.scores.series.items():
-            assert scores.series[kind] == pytest.approx(values, abs=CLOSE), kind
+            near = PRINT_CLOSE if kind.startswith("print") else CLOSE
+            assert scores.series[kind] == pytest.approx(values, abs=near), kind
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)

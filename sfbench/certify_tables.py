@@ -27,13 +27,13 @@ def write(certification: Certification, metrics: Sequence[Metric], out: Path) ->
 
 def verdict(certification: Certification) -> str:
     """One sentence: whether the declarations hold."""
-    claims = [*certification.responses, *certification.quiet]
-    broken = [claim for claim in claims if not claim.holds]
+    claims = [r.holds for r in certification.responses] + [q.holds for q in certification.quiet]
+    broken = len(claims) - sum(claims)
     unseen = certification.unseen
     blind = f" No metric of the panel sees {', '.join(unseen)}." if unseen else ""
     if not broken:
         return f"All {len(claims)} declarations hold on {certification.source}.{blind}"
-    return f"{len(broken)} of {len(claims)} declarations do not hold.{blind}"
+    return f"{broken} of {len(claims)} declarations do not hold.{blind}"
 
 
 def complaints(certification: Certification) -> list[str]:

@@ -202,8 +202,9 @@ def _curves(episodes: Episodes) -> dict[str, Curve]:
         found["exposure_ratio"] = ratio_curve(*episodes.violations, ends)
     if all(episodes.errors):
         found["excess_accumulated_error"] = accumulated_curve(*episodes.errors, ends)
-    if twins := group(episodes.moved("twin", "own")):
-        found["twin_distance"] = distance_curve(twins, ends)
+    twins = group(episodes.moved("twin", "own"))
+    if any(any(row) for rows in twins.values() for row in rows):
+        found["twin_distance"] = distance_curve(twins, ends, LEAST)
     return found
 
 

@@ -3,14 +3,14 @@
 - context-swap sensitivity: the true context is exchanged for the model's own, or white noise of
   known size is added to it; chunk and noise seed stay. The gain is how far the chunk moves for each
   unit that the context was moved; the estimate is the gain for own errors over the gain for noise.
-  Above 1 it is their direction that moves the model, not their size.
+  Above 1 it is their direction that moves the model, not their size. Both gains are root mean
+  squares over prompts, seeds and chunks, so that what does not move counts as that.
 - divergence of twins: the same rollout twice, the second from a prefix changed by next to nothing.
   The slope of the logarithm of their distance is a finite-time Lyapunov exponent: below 0 the
   generator forgets a disturbance, above 0 it enlarges it.
 
 Neither has a better direction: an ideal observer follows its own context too, and a slightly wrong
-speed adds up for it as well. Distances are root mean squares over prompts, seeds and (of gains)
-chunks, so that a pair which does not move at all counts as that, and no logarithm of 0 is taken.
+speed adds up for it as well.
 """
 
 from __future__ import annotations
@@ -71,48 +71,50 @@ def divergence(twins: Grouped, x: Sequence[float], least: float) -> Estimate:
     """Slope of the log distance of twins over ``x``, the chunks' ends in native horizons.
 
     ``twins``: squared distance of each chunk from its twin's. ``least``: the smallest distance that
-    can be seen, which stands for a chunk where no twin differs from the other.
+    can be seen, which stands for a chunk where the twins are equal. The slope is each prompt's own,
+    or the one that diverged most would speak for all; a prompt whose twins never differ has none.
     """
     of, unit = "slope of the log distance of twins", "per horizon"
-    prompts = sorted(twins)
-    table = np.array([np.mean(np.asarray(twins[p], np.float64), axis=0) for p in prompts])
-    if not len(table):
+    if not twins:
         return stats.missing(f"n/a: {of}: nothing was measured", unit=unit)
     if len(x) < 2:
         return stats.missing(f"n/a: {of}: one chunk only", unit=unit)
-    if not table.any():
+    logs, equal = _logs(twins, least)
+    if not logs:
         return stats.missing("n/a: the twins stay equal", unit=unit)
-    at = np.asarray(x, np.float64)
-
-    def slope(means: Floats) -> float:
-        return float(np.polyfit(at, np.log(np.maximum(means, least**2)) / 2, 1)[0])
-
-    found = pooled(table, slope, n=sum(len(twins[p]) for p in prompts), of=of, unit=unit)
-    equal = int((table.sum(axis=0) == 0).sum())
-    if not equal:
-        return found
-    note = f"; equal in {equal} of {len(x)} chunks, where the least visible distance stands"
-    return found.model_copy(update={"method": found.method + note})
+    found = stats.slope({p: [row.tolist()] for p, row in logs.items()}, x, unit=unit)
+    notes = [found.method.replace("least-squares slope", of)]
+    if len(logs) < len(twins):
+        notes.append(f"without {len(twins) - len(logs)} prompts whose twins stay equal")
+    if equal:
+        notes.append(f"{equal} equal chunks stand at the least visible distance")
+    return found.model_copy(
+        update={"method": "; ".join(notes), "n": sum(len(twins[p]) for p in logs)}
+    )
 
 
-def distance_curve(twins: Grouped, x: Sequence[float]) -> Curve:
-    """Root mean square distance of twins at each chunk, in levels."""
+def distance_curve(twins: Grouped, x: Sequence[float], least: float) -> Curve:
+    """Distance of twins at each chunk, in levels: the geometric mean of those that ever differ."""
+    logs, _ = _logs(twins, least)
     y = []
     for k in range(len(x)):
-        square = stats.mean({p: [row[k] for row in rows] for p, rows in twins.items()})
-        ends = {name: getattr(square, name) for name in ("value", "low", "high")}
-        y.append(
-            square.model_copy(
-                update={n: None if v is None else _root(v) for n, v in ends.items()}
-                | {"method": f"root of the {square.method}", "unit": "levels"}
-            )
-        )
+        mean = stats.mean({p: float(row[k]) for p, row in logs.items()}, of="geometric mean")
+        ends = {name: getattr(mean, name) for name in ("value", "low", "high")}
+        shown = {
+            name: None if end is None else round(math.exp(end), stats.DIGITS)
+            for name, end in ends.items()
+        }
+        y.append(mean.model_copy(update={**shown, "unit": "levels"}))
     return Curve(x=tuple(x), x_label="frame", y=tuple(y))
+
+
+def _logs(twins: Grouped, least: float) -> tuple[dict[str, Floats], int]:
+    """Log distance ``[chunks]`` of prompts whose twins ever differ; how many chunks do not."""
+    squares = {p: np.mean(np.asarray(rows, np.float64), axis=0) for p, rows in twins.items()}
+    apart = {p: row for p, row in sorted(squares.items()) if row.any()}
+    equal = sum(int((row == 0).sum()) for row in apart.values())
+    return {p: np.log(np.maximum(row, least**2)) / 2 for p, row in apart.items()}, equal
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> float:
     return float(np.mean(np.asarray(rows, np.float64)))
-
-
-def _root(value: float) -> float:
-    return round(math.sqrt(max(value, 0.0)), stats.DIGITS)

@@ -7,6 +7,7 @@ page's script sorts by.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,7 @@ class BoardPage:
     sentences: tuple[str, ...]
     csv: str
     rows: int
+    ranked: tuple[str, ...]
     provenance: str
     key: str
     conditions: tuple[tuple[str, str], ...]
@@ -96,6 +98,7 @@ def board(group: Group) -> BoardPage:
     table = tables.frame(row.result for row in group.rows)
     sources = [row.result.provenance for row in group.rows]
     models = [row.result.model for row in group.rows]
+    conditions = group.rows[0].result.comparison
     return BoardPage(
         ident,
         group.task.name,
@@ -109,9 +112,10 @@ def board(group: Group) -> BoardPage:
         tuple(leaderboard.verdicts(group)),
         _address("text/csv", table.to_csv(index=False, lineterminator="\n")),
         len(group.rows),
+        tuple(row.label for row in group.ranked),
         tables.provenance_line(group),
         group.rows[0].result.comparison_key,
-        tuple(sorted(group.rows[0].result.comparison.items())),
+        tuple((name, _plain(value)) for name, value in sorted(conditions.items())),
         tuple(sorted({source.command for source in sources})),
         tuple(
             (row.label, m.revision, m.weights_sha256 or "", m.notes)
@@ -150,7 +154,7 @@ def _entry(row: Row, columns: Sequence[Column], facts: bool) -> Entry:
     if facts:
         values += [
             _fact(model.steps, "{:.0f}"),
-            _fact(model.parameters, "{:.3g}"),
+            _fact(model.parameters, "{:.0f}"),
             _fact(model.train_core_hours, "{:.2f}"),
         ]
     ranks = "" if row.rank_low is None else f"{row.rank_low} to {row.rank_high}"
@@ -176,9 +180,9 @@ def value_of(estimate: Estimate | None, column: Column) -> Value:
 def _fact(value: float | None, style: str) -> Value:
     if value is None:
         return Value("-")
-    for size, unit in ((1e9, " B"), (1e6, " M")):
+    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
         if value >= size:
-            return Value(f"{value / size:.2f}{unit}", sort=value)
+            return Value(f"{value / size:.3g}{unit}", sort=value)
     return Value(style.format(value), sort=value)
 
 
@@ -190,6 +194,14 @@ def _kind(row: Row) -> str:
 
 
 # --- helpers --------------------------------------------------------------------------------------
+
+
+def _plain(value: str) -> str:
+    """A condition that is a table, as a list of its entries."""
+    if not value.startswith("{"):
+        return value
+    entries: dict[str, object] = json.loads(value)
+    return ", ".join(f"{name} {entry}" for name, entry in entries.items())
 
 
 def _address(kind: str, text: str) -> str:

@@ -107,6 +107,8 @@ class Chart:
     series: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = field(default=())
+    shapes: bool = False
+    """Whether rows are told by their shapes, not by their lines."""
 
     @property
     def spoken(self) -> str:
@@ -232,7 +234,7 @@ def exposure(group: Group) -> Chart | None:
     )
 
 
-def forest_chart(group: Group, known: Looks, column: Column, rows: Sequence[Row]) -> Plot | None:
+def forest_chart(known: Looks, column: Column, rows: Sequence[Row]) -> Plot | None:
     """One estimate of some rows, each on its interval."""
     drawn, said = [], []
     for row in rows:

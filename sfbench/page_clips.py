@@ -21,12 +21,11 @@ import numpy as np
 
 from .interfaces import Frames
 from .leaderboard import Group, Row
-from .page_looks import Looks, key_of, native_frames
-from .schema import ClipRef, Result
+from .page_looks import Looks, Sources, folder_of, key_of, native_frames
+from .schema import ClipRef
 from .store import StoreError, inside, read_records
 from .video import VideoError, read_clip, stream
 
-Sources = Sequence[tuple[Path, Result]]  # finished results and the folders they lie in
 Key = tuple[str, str, int]
 """Prompt id, text and seed."""
 
@@ -62,6 +61,8 @@ class Shown:
     """Frames in a row of the sheet."""
     strip: str
     """A ``data:`` address of a picture."""
+    strip_size: tuple[int, int]
+    """Its width and height."""
 
     @property
     def size(self) -> int:
@@ -102,6 +103,11 @@ class Watch:
     """The frames of a strip."""
     left_out: tuple[str, ...]
 
+    @property
+    def large(self) -> bool:
+        """Whether any clip has more pixels than a small tile shows."""
+        return any(clip.kind == "video" for scene in self.scenes for clip in scene.clips if clip)
+
 
 def watch(groups: Sequence[Group], known: Looks, sources: Sources) -> Watch | None:
     """The clips of the first board that has any; ``None`` where none was kept."""
@@ -132,7 +138,7 @@ def _folders(group: Group, sources: Sources) -> dict[str, dict[Key, tuple[Path, 
     """The free clips of each row, by prompt and seed, in the order of its records."""
     found = {}
     for row in _order(group):
-        root = next((root for root, result in sources if result == row.result), None)
+        root = folder_of(row, sources)
         if root is not None and (clips := _kept(root)):
             found[row.label] = clips
     return found
@@ -231,8 +237,7 @@ def _left_out(
     if too_large:
         bound = f"{BUDGET / 1e6:.1f} MB"
         told.append(f"Left out, for clips may take {bound} of this page: {', '.join(too_large)}.")
-    shrunk = any(c.kind == "video" for s in scenes for c in s.clips if c)
-    if shrunk:
+    if any(c.kind == "video" for s in scenes for c in s.clips if c):
         told.append(f"Clips are scaled to at most {LARGEST} pixels and compressed with loss.")
     return tuple(told)
 
@@ -262,7 +267,7 @@ def _sheet(frames: Frames, at: Sequence[int]) -> Shown:
     sheet = whole.reshape(down, across, height, width, 3).swapaxes(1, 2)
     picture = _webp(sheet.reshape(down * height, across * width, 3), LOSSLESS)
     strip = _strip({t: frames[t] for t in at if t < count}, at, LOSSLESS)
-    return Shown("sheet", picture, count, 1, width, height, across, strip)
+    return Shown("sheet", picture, count, 1, width, height, across, *strip)
 
 
 def _video(path: Path, at: Sequence[int], declared: int, share: int) -> Shown | None:
@@ -282,8 +287,8 @@ def _video(path: Path, at: Sequence[int], declared: int, share: int) -> Shown | 
     for crf in QUALITIES:
         source = _data("video/mp4", _h264(kept, fps / every, crf))
         if len(source) <= share:
-            return Shown("video", source, count, every, width, height, 1, strip)
-    return Shown("video", source, count, every, width, height, 1, strip)
+            return Shown("video", source, count, every, width, height, 1, *strip)
+    return Shown("video", source, count, every, width, height, 1, *strip)
 
 
 def _h264(frames: Sequence[Frames], fps: float, crf: int) -> bytes:
@@ -316,15 +321,17 @@ def _fitted(frame: Frames, longest: int, *, even: bool = False) -> Frames:
     return np.asarray(cv2.resize(frame, (sides[1], sides[0]), interpolation=cv2.INTER_AREA))
 
 
-def _strip(frames: Mapping[int, Frames], at: Sequence[int], quality: int) -> str:
-    """Frames beside each other; nothing where the clip has ended."""
+def _strip(
+    frames: Mapping[int, Frames], at: Sequence[int], quality: int
+) -> tuple[str, tuple[int, int]]:
+    """Frames beside each other, nothing where the clip has ended; and the picture's size."""
     height, width = next(iter(frames.values())).shape[:2]
     sheet = np.zeros((height, (width + GUTTER) * len(at) - GUTTER, 4), np.uint8)
     for n, frame in ((n, frames[t]) for n, t in enumerate(at) if t in frames):
         left = n * (width + GUTTER)
         sheet[:, left : left + width, :3] = frame
         sheet[:, left : left + width, 3] = 255
-    return _webp(sheet, quality)
+    return _webp(sheet, quality), (sheet.shape[1], sheet.shape[0])
 
 
 def _webp(pixels: Frames, quality: int) -> str:

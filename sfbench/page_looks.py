@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from .boards import Column
 from .leaderboard import Group, Row
-from .page_svg import Look
-from .schema import Estimate
+from .page_svg import OUTLINES, Look
+from .schema import Estimate, Result
 
 COLOURS = 8  # --k0 .. --k7 of the style sheet
 DASHES: tuple[tuple[int, ...], ...] = ((), (7, 3), (2, 3), (9, 3, 2, 3))
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+SHAPES = tuple(OUTLINES)
 LONGEST = 22  # characters of a name in a picture
 
 Key = tuple[str, str]
 Looks = dict[Key, Look]
+Sources = Sequence[tuple[Path, Result]]
+"""Finished results and the folders they lie in."""
 
 
 def key_of(row: Row) -> Key:
@@ -48,6 +51,11 @@ def looks(groups: Sequence[Group]) -> Looks:
             used += 1
         found[key_of(row)] = look
     return found
+
+
+def folder_of(row: Row, sources: Sources) -> Path | None:
+    """The run directory, or other folder, that a row's result lies in."""
+    return next((root for root, result in sources if result == row.result), None)
 
 
 def short(name: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,13 +17,22 @@ from .boards import Column
 from .latency import Stream
 from .leaderboard import Group, Row
 from .page_charts import Cell, Chart, Picture, Plot
-from .page_looks import Key, Looks, board_id, figure, key_of, rounded_out, ticks_of, told
+from .page_looks import (
+    Key,
+    Looks,
+    Sources,
+    board_id,
+    figure,
+    folder_of,
+    key_of,
+    rounded_out,
+    ticks_of,
+    told,
+)
 from .page_specs import Ridge, Spot, plane, ridges
 from .page_svg import NARROW, WIDE, Axis, Point, Size, svg
-from .schema import Estimate, Result
+from .schema import Estimate
 from .store import StoreError, read_records
-
-Sources = Sequence[tuple[Path, Result]]  # finished results and the folders they lie in
 
 BINS = 56  # of the spread of waits
 HEIGHT = 52  # pixels of one row of it
@@ -112,7 +120,7 @@ def gaps(row: Row, sources: Sources) -> list[float]:
 
     Empty where the records are not there, or do not hold as many waits as the estimate says.
     """
-    root = next((root for root, result in sources if result == row.result), None)
+    root = folder_of(row, sources)
     stated = row.result.estimates.get("gap_p50")
     if root is None or stated is None:
         return []
@@ -263,6 +271,7 @@ def _drawn(
             for p, s in zip(placed, spots, strict=True)
         ),
         tuple(notes),
+        shapes=True,
     )
 
 

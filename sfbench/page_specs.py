@@ -198,7 +198,8 @@ def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
         ]
         if size.labels:
             marks.append(label(spot.label, size.width + 24, heights[n]))
-            marks.append(leader(spot.look, size.width + 4, size.width + 18, heights[n]))
+            spare = {"x": {"value": size.width + 12}, "y": {"value": heights[n]}}
+            marks.append({"mark": dot(spot.look, 50, filled=spot.front), "encoding": spare})
         layers.append(named(spot.look, place, marks))
     return chart(layers, size)
 

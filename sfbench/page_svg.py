@@ -23,7 +23,16 @@ VERSION = "6.1"  # of Vega-Lite
 SCHEMA = f"https://vega.github.io/schema/vega-lite/v{VERSION}.json"
 INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--grid)"
 TEXT = 12  # pixels
-BAND = 0.12  # opacity of an interval
+BAND = 0.1  # opacity of an interval
+OUTLINES = {
+    "circle": "M-5 0A5 5 0 1 1 5 0A5 5 0 1 1 -5 0Z",
+    "square": "M-5 -5H5V5H-5Z",
+    "triangle-up": "M0 -6L6 5H-6Z",
+    "diamond": "M0 -6L6 0L0 6L-6 0Z",
+    "cross": "M-2 -6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
+    "triangle-down": "M0 6L-6 -5H6Z",
+}
+"""Vega's shapes that rows are given."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,11 @@ class Look:
     dash: tuple[int, ...] = ()
     shape: str = "circle"
     kind: str = "model"
+
+    @property
+    def outline(self) -> str:
+        """Its shape as a path around 0, for the legend."""
+        return OUTLINES[self.shape]
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ def chart(layers: Sequence[Layer], size: Size) -> Spec:
             "bottom": size.bottom,
         },
         "autosize": {"type": "none"},
-        "background": None,
+        "background": "transparent",
         "config": {"view": {"stroke": None}, "axis": axis, "font": "sans-serif"},
         "layer": list(layers),
     }
@@ -227,9 +241,10 @@ def _own_names(text: str) -> str:
     Vega counts them on from picture to picture, so they say nothing and differ from run to run.
     """
     found = list(dict.fromkeys(re.findall(r'id="(clip\d+)"', text)))
-    bare = re.sub(r"clip\d+", lambda m: f"clip-{found.index(m[0])}", text) if found else text
-    name = hashlib.sha256(bare.encode()).hexdigest()[:8]
-    return re.sub(r'(id="|url\(#)clip-(\d+)', rf"\g<1>clip-{name}-\2", bare)
+    pattern = r'(?P<at>id="|url\(#)(?P<name>clip\d+)'
+    bare = re.sub(pattern, lambda m: f"{m['at']}clip{found.index(m['name'])}", text)
+    own = hashlib.sha256(bare.encode()).hexdigest()[:8]
+    return re.sub(pattern, rf"\g<at>{own}-\g<name>", bare)
 
 
 def _rounded(tag: re.Match[str]) -> str:

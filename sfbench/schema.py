@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the files that are written; older ones are read (:mod:`.migrations`)."""
 
 Scalar = bool | int | float | str
 Arm = Literal["free", "true", "own", "streamed", "swapped", "corrupted", "noised", "twin"]
 Better = Literal["higher", "lower"]
+Division = Literal["closed", "open"]
 SCOPES = ("e2e", "dit+decode", "dit")
 """Of a timing: from text to frames; without the text; without the text and without decoding."""
 
@@ -77,8 +79,8 @@ class Context(Base):
     """``true``: true frames before every chunk. ``own``: a true prefix, then the model's own
     decoded frames, supplied again before every chunk. ``streamed``: a true prefix, then one
     uninterrupted call. ``swapped``: the true frames of ``donor`` before every chunk. ``corrupted``:
-    ``own``, after a prefix whose last frames were damaged. ``noised``: ``true``, with white noise on
-    all frames after the prefix. ``twin``: ``own``, after a prefix changed by next to nothing."""
+    ``own``, after a prefix whose last frames were damaged. ``noised``: ``true``, with white noise
+    on all frames after the prefix. ``twin``: ``own``, after a prefix changed by next to nothing."""
     prefix: int = Field(ge=0)
     """True frames the continuation starts from; a request without context has none."""
     chunk: int = Field(gt=0)
@@ -326,6 +328,9 @@ class Result(Base):
     task: TaskCard
     provenance: Provenance
     validity: Validity
+    division: Division
+    """``closed``: the task exactly as it ships, in one of its tiers; ``open``: with anything else,
+    other seeds, size or scenes, or a part of the requests."""
     estimates: dict[str, Estimate]
     curves: dict[str, Curve]
     per_prompt: dict[str, dict[str, float]]

@@ -206,9 +206,7 @@ def percentile(
     if high > n - 1:
         method += ", the upper end is the largest value seen"
     low, high = max(low, 0), min(high, n - 1)
-    return _estimate(
-        value, float(ranked[low]), float(ranked[high]), n, count, method, unit, better
-    )
+    return _estimate(value, float(ranked[low]), float(ranked[high]), n, count, method, unit, better)
 
 
 def least_for(q: float, confidence: float = 0.99) -> int:

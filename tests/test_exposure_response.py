@@ -63,18 +63,24 @@ def test_noise_of_the_distances_is_covered() -> None:
         start = rng.normal(0, 0.5, (16, 1))
         log = start + 0.1 * np.arange(8) + np.cumsum(rng.normal(0, 0.1, (16, 8)), axis=1)
         twins = {f"p{p}": [list(np.exp(2 * row))] for p, row in enumerate(log)}
-        # the root mean square grows faster than each: half the variance that is added by and by
-        rate = 0.1 + 0.1**2
-        covered += contains(divergence(twins, list(range(8)), 1e-9), rate)
+        covered += contains(divergence(twins, list(range(8)), 1e-9), 0.1)
     assert 0.9 <= covered / trials <= 0.99
+
+
+def test_one_prompt_that_runs_away_does_not_speak_for_all() -> None:
+    twins = rows([1.0] * 6, 0) | {"wild": [[float(10.0**k) for k in range(6)]]}
+    found = divergence(twins, list(range(6)), 1e-9)
+    assert found.value == pytest.approx(math.log(10) / 2 / 13, abs=1e-4)
 
 
 def test_twins_that_become_equal_take_no_logarithm_of_zero() -> None:
     found = divergence(rows([1.0, 0.01, 0.0, 0.0]), [1, 2, 3, 4], least=0.001)
     assert found.value is not None and found.value < -1
-    assert "equal in 2 of 4 chunks" in found.method
+    assert "24 equal chunks stand at the least visible distance" in found.method
     some = rows([1.0] * 4) | {"equal": [[0.0] * 4]}
-    assert divergence(some, [1, 2, 3, 4], 0.001).value == pytest.approx(0, abs=1e-6)
+    found = divergence(some, [1, 2, 3, 4], 0.001)
+    assert found.value == pytest.approx(0, abs=1e-6) and found.clusters == 12
+    assert "without 1 prompts whose twins stay equal" in found.method
 
 
 def test_twins_that_stay_equal_or_have_one_chunk_say_so() -> None:
@@ -84,5 +90,6 @@ def test_twins_that_stay_equal_or_have_one_chunk_say_so() -> None:
 
 
 def test_the_curve_is_in_levels() -> None:
-    curve = distance_curve(rows([4.0, 0.0], spread=0), [2, 4])
-    assert [y.value for y in curve.y] == [2, 0] and curve.y[0].unit == "levels"
+    curve = distance_curve(rows([4.0, 0.0], spread=0), [2, 4], 0.01)
+    assert [y.value for y in curve.y] == pytest.approx([2, 0.01], abs=2e-5)
+    assert curve.y[0].unit == "levels"

@@ -79,7 +79,9 @@ def test_perfect_knowledge_has_no_bias(task: LongHorizon, name: str) -> None:
 
 def test_the_truth_answers_to_no_context(task: LongHorizon) -> None:
     arms = (*PAIR, "noised", "twin", "corrupted")
-    found = concluded(task, rows.oracle_row("truth"), arms).estimates
+    concludes = concluded(task, rows.oracle_row("truth"), arms)
+    found = concludes.estimates
+    assert "twin_distance" not in concludes.curves
     assert found["recovery_half_life"].method.endswith("no excess in the first chunk")
     assert found["context_sensitivity"].method == "n/a: its own context is the true one"
     assert found["twin_divergence"].method == "n/a: the twins stay equal"

@@ -39,7 +39,7 @@ def verify(
 Examples:
   sfbench report
   sfbench report results/runs --out results --headline oracle:truth,teacher-forcing
-  sfbench report runs/long-horizon-smoke --format md"""
+  sfbench report runs/long-horizon-smoke --format html"""
 )
 def report(
     runs: Annotated[
@@ -47,8 +47,8 @@ def report(
         typer.Argument(help="Results, run directories or folders of them. [default: runs]"),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", help="What to write: csv, md, png.")
-    ] = "csv,md,png",
+        str, typer.Option("--format", help="What to write: csv, md, png, html.")
+    ] = "csv,md,png,html",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to. [default: the first of RUNS]")
     ] = None,
@@ -65,7 +65,7 @@ def report(
         ),
     ] = "",
 ) -> None:
-    """Rank finished runs; write the leaderboard and its pictures."""
+    """Rank finished runs; write the leaderboard: tables, pictures, and one page of HTML."""
     from .report import FORMATS, write_report
 
     chosen = [name.strip() for name in formats.split(",")]

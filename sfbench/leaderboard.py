@@ -9,7 +9,6 @@ equal inputs give equal bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,7 +17,9 @@ from pathlib import Path
 from . import stats
 from .boards import Board, Column, board_of
 from .cli_common import INCOMPARABLE
-from .schema import SCHEMA_VERSION, Estimate, Result, TaskCard
+from .plain_files import FileError
+from .row_files import read_result
+from .schema import Estimate, Result, TaskCard
 from .verdicts import Comparison, Side, comparison, excludes_zero, noted, together
 
 
@@ -315,14 +316,6 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> Result:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.get("schema_version", 0)
-        if version <= SCHEMA_VERSION:
-            return Result.model_validate(content)
-    except (ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise Unreadable(f"{path} is not a result of sfbench ({reason}).") from None
-    raise Unreadable(
-        f"{path} has schema version {version}, newer than this sfbench reads "
-        f"({SCHEMA_VERSION}); upgrade sfbench."
-    )
+        return read_result(path)
+    except FileError as error:
+        raise Unreadable(str(error)) from None

@@ -1,5 +1,7 @@
 """What a reader sees of finished runs: the leaderboard's files, its table in the terminal, figures.
 
+Files: ``leaderboard.csv``, ``LEADERBOARD.md``, and ``leaderboard.html`` (:mod:`.page`).
+
 Figures: ``drift.png`` (share lost over the horizon), ``exposure.png`` (true and own context, a
 panel a model), ``survival.png`` (clips alive), ``pace.png`` (frames a second), ``strips.png``
 (frames over the horizon, where clips are kept), and ``headline.png`` (frames and drift of the rows
@@ -21,10 +23,11 @@ from rich.text import Text
 from . import __version__, figures, leaderboard, tables
 from .boards import Column
 from .leaderboard import Group, Row
+from .page import write as write_html
 from .registry import unknown
 from .schema import Result
 
-FORMATS = ("csv", "md", "png")
+FORMATS = ("csv", "md", "png", "html")
 NARROW = 110  # characters of a terminal under which columns are squeezed
 FIGURES: dict[str, Callable[[Group, Path], Path | None]] = {
     "drift": figures.drift,
@@ -67,6 +70,8 @@ def write_report(
         written.append(tables.embed(results, page))
     if "png" in formats:
         written += _write_figures(results, runs, out, headline)
+    if "html" in formats:
+        written.append(write_html(leaderboard.groups(results), leaderboard.sources(runs), out))
     return written
 
 

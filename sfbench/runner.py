@@ -20,6 +20,7 @@ from .clock import Stopwatch, machine_seconds
 from .interfaces import BatchedModel, Conclusion, Frames, Task, VideoModel
 from .models import bind
 from .provenance import collect, device
+from .rebuild import division
 from .schema import (
     SCHEMA_VERSION,
     ClipRef,
@@ -320,19 +321,33 @@ def _conclude(
     provenance: Provenance,
 ) -> Result:
     records = [store.records[request.key] for request in chosen]
-    failures = Counter(str(record.failure.kind) for record in records if record.failure)
-    conclusion = task.conclude(card, records)
     return Result(
         model=card,
         task=task.card,
         provenance=provenance,
-        validity=_validity(conclusion, len(chosen), len(requests), failures),
-        estimates=conclusion.estimates,
-        curves=conclusion.curves,
-        per_prompt=conclusion.per_prompt,
-        failures=dict(failures),
         records_sha256=store.records_sha256(),
+        **concluded(task, card, requests, records),
     )
+
+
+def concluded(
+    task: Task, card: ModelCard, requests: Sequence[Request], records: Sequence[Record]
+) -> dict[str, Any]:
+    """The fields of a :class:`.schema.Result` that follow from its records.
+
+    ``records``: those of all ``requests``, or of the first ones, in their order.
+    """
+    failures = Counter(str(record.failure.kind) for record in records if record.failure)
+    conclusion = task.conclude(card, records)
+    asked = [record.request for record in records]
+    return {
+        "validity": _validity(conclusion, len(records), len(requests), failures),
+        "division": division(task.card, card, asked),
+        "estimates": conclusion.estimates,
+        "curves": conclusion.curves,
+        "per_prompt": conclusion.per_prompt,
+        "failures": dict(failures),
+    }
 
 
 def _validity(conclusion: Conclusion, chosen: int, total: int, failures: Counter[str]) -> Validity:

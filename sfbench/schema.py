@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the files that are written; older ones are read (:mod:`.migrations`)."""
 
 Scalar = bool | int | float | str
 Arm = Literal["free", "true", "own", "streamed", "swapped", "corrupted", "noised", "twin"]
 Better = Literal["higher", "lower"]
+Division = Literal["closed", "open"]
 SCOPES = ("e2e", "dit+decode", "dit")
 """Of a timing: from text to frames; without the text; without the text and without decoding."""
 
@@ -326,6 +328,9 @@ class Result(Base):
     task: TaskCard
     provenance: Provenance
     validity: Validity
+    division: Division
+    """``closed``: the task exactly as it ships, in one of its tiers; ``open``: with anything else,
+    other seeds, size or scenes, or a part of the requests."""
     estimates: dict[str, Estimate]
     curves: dict[str, Curve]
     per_prompt: dict[str, dict[str, float]]

@@ -66,6 +66,7 @@ def score(
             task=_card(task.card, found),
             provenance=provenance.model_copy(update={"wall_s": watch.seconds}),
             validity=_validity(conclusion, records),
+            division="open",  # whoever made the videos chose their prompts
             estimates=conclusion.estimates | vbench_estimates(found, videos),
             curves=conclusion.curves,
             per_prompt=conclusion.per_prompt,

@@ -25,10 +25,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .migrations import VersionError, migrate
+from .plain_files import (
+    LINE_BYTES,
+    FileError,
+    ensure_modest,
+    parse_json,
+    read_json,
+    read_plain,
+    shown,
+)
 from .schema import SCHEMA_VERSION, Record, Result
 
 MANIFEST, RECORDS, RESULT, LOCK = "manifest.json", "records.jsonl", "result.json", "lock"
 TEMPORARY = ".tmp"
+RECORDS_BYTES = 2**30
+"""Largest file of records that is read."""
 
 
 class StoreError(Exception):
@@ -141,7 +153,7 @@ def adopt(root: Path, manifest: Mapping[str, Any]) -> None:
     if not path.exists():
         write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
         return
-    differing = differences(read_manifest(root), json.loads(json.dumps(manifest)))
+    differing = differences(_of_today(read_manifest(root)), json.loads(json.dumps(manifest)))
     if differing:
         shown = "; ".join(f"{name}: {there} there, {now} now" for name, there, now in differing)
         raise StoreError(
@@ -158,14 +170,18 @@ def sweep(root: Path) -> None:
 
 def read_manifest(root: Path) -> dict[str, Any]:
     """What a run directory says it is."""
-    path = root / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise StoreError(f"{path} is not valid JSON ({error}); restore or remove it.") from None
-    if not isinstance(manifest, dict):
-        raise StoreError(f"{path} is not a manifest; restore or remove it.")
-    return manifest
+        return read_json(root / MANIFEST)
+    except FileError as error:
+        raise StoreError(f"{root / MANIFEST} {error.reason}; restore or remove it.") from None
+
+
+def _of_today(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A run that an older sfbench began goes on; a version nobody knows is a difference."""
+    try:
+        return migrate(manifest)
+    except (VersionError, LookupError, TypeError):
+        return manifest
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
@@ -236,28 +252,57 @@ def _parse(path: Path) -> tuple[list[Record], int]:
     """All records, and the length in bytes of the complete lines they came from."""
     if not path.exists():
         return [], 0
-    data = path.read_bytes()
-    valid = data.rfind(b"\n") + 1  # whatever follows is a line torn by a kill
-    return [_record(path, n, line) for n, line in enumerate(data[:valid].splitlines(), 1)], valid
-
-
-def _record(path: Path, number: int, line: bytes) -> Record:
     try:
+        data = read_plain(path, RECORDS_BYTES)
+    except FileError as error:
+        raise StoreError(str(error)) from None
+    valid = data.rfind(b"\n") + 1  # whatever follows is a line torn by a kill
+    lines = enumerate(data[:valid].splitlines(), start=1)
+    return [parse_record(path, number, line) for number, line in lines], valid
+
+
+def parse_record(path: Path, number: int, line: bytes) -> Record:
+    """The record in a line of a file; what is none is a :class:`StoreError` that names both."""
+    try:
+        if len(line) > LINE_BYTES:
+            raise ValueError(f"it has {len(line)} bytes, and at most {LINE_BYTES} are read")
+        ensure_modest(line)
         record = Record.model_validate_json(line)
     except ValidationError as error:
+        _ensure_known_version(path, number, line)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise StoreError(
-            f"{path} line {number} is not a record ({reason}); restore the file, or remove the "
-            "line so that its request is run again."
-        ) from None
+        raise _no_record(path, number, reason) from None
+    except ValueError as error:
+        raise _no_record(path, number, str(error)) from None
     if record.schema_version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} line {number} has schema version {record.schema_version}, and this sfbench "
-            f"reads up to {SCHEMA_VERSION}; install a newer sfbench."
-        )
+        raise _newer(path, number, record.schema_version)
     return record
+
+
+def _ensure_known_version(path: Path, number: int, line: bytes) -> None:
+    """A record of a newer sfbench may look like none: then its version is the reason."""
+    try:
+        version = parse_json(line)["schema_version"]
+    except (ValueError, LookupError, TypeError):
+        return
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise _newer(path, number, version)
+
+
+def _no_record(path: Path, number: int, reason: str) -> StoreError:
+    return StoreError(
+        f"{shown(path)} line {number} is not a record ({shown(reason)}); restore the file, or "
+        "remove the line so that its request is run again."
+    )
+
+
+def _newer(path: Path, number: int, version: int) -> StoreError:
+    return StoreError(
+        f"{shown(path)} line {number} has schema version {version}, and this sfbench reads up to "
+        f"{SCHEMA_VERSION}; install a newer sfbench."
+    )
 
 
 @contextmanager

@@ -158,6 +158,7 @@ STARTING = (
 BOARD = Board(
     primary="fps_full",
     horizon=True,
+    over="turn",
     parts={
         "Streaming": STREAMING,
         "Where a chunk's time goes": PARTS,

@@ -68,6 +68,8 @@ class Quality:
     TIERS = tuple(TIERS)
     VERSION = 1
     reference_rows = ("oracle:truth", "oracle:observer", "truth:codec")
+    network = ("kernel_features", "kernel_features_floor")
+    """Estimates for which a network looks at true clips again, in this machine's arithmetic."""
 
     def __init__(
         self,
@@ -137,12 +139,13 @@ class Quality:
         found.add("motion", proxies.by_prompt(clips, "motion"), unit="lawful speed squared")
         found.add("jitter", proxies.by_prompt(clips, "jitter"), unit="lawful steps", better="lower")
         found.add("pace", proxies.by_prompt(clips, "pace"), unit="lawful speed")
-        truth = _truth(self)
-        states = proxies.vectors(clips, "state")
-        _diversity(found, states, truth["state"])
-        _state_distance(found, states, truth["state"])
+        known = self.world.level, self.world.size, tuple((p.id, p.text) for p in self._prompts())
+        states, true_states = proxies.vectors(clips, "state"), _true_states(*known)
+        _diversity(found, states, true_states)
+        _state_distance(found, states, true_states)
         seen = proxies.vectors(clips, proxies.VECTOR)
-        proxies.distance(found, "kernel_features", seen, truth[proxies.VECTOR])
+        true_seen = _true_features(*known, len(self.seeds)) if seen else {}
+        proxies.distance(found, "kernel_features", seen, true_seen)
         proxies.conclude(found, clips, self.measures)
         found.validity = self._validity(model, records, found.estimates)
         return found
@@ -194,29 +197,35 @@ def _body_vector(state: State, n: int) -> Floats:
     )
 
 
+Prompts = tuple[tuple[str, str], ...]
+"""Id and text."""
+
+
 @lru_cache(maxsize=2)
-def _truth_of(
-    level: str, size: int, texts: tuple[tuple[str, str], ...], seeds: tuple[int, ...]
-) -> dict[str, Vectors]:
-    """Vectors of true clips of the same prompts.
+def _true_states(level: str, size: int, prompts: Prompts) -> Vectors:
+    """What the oracle says of true clips: more than a model makes, to be a quiet yardstick."""
+    return {
+        prompt: np.stack([state_vector(clip, text) for clip in _true_clips(text, size, TRUE_CLIPS)])
+        for prompt, text in prompts
+    }
 
-    Of states more than a model makes, so that the yardstick adds little noise of its own; of
-    features, which cost more, as many.
-    """
+
+@lru_cache(maxsize=2)
+def _true_features(level: str, size: int, prompts: Prompts, count: int) -> Vectors:
+    """Features, which cost more, of as many true clips a prompt as a model makes."""
     fps = Shapes(level, size).fps
-    states: Vectors = {}
-    seen = []
-    for prompt, text in texts:
-        rng = np.random.default_rng([stats.RNG_SEED, int(digest(text), 16)])
-        clips = [render(draw_consistent(text, rng), NATIVE, size) for _ in range(TRUE_CLIPS)]
-        states[prompt] = np.stack([state_vector(clip, text) for clip in clips])
-        seen += [(prompt, proxies.watch(clip, fps, ())[0]) for clip in clips[: len(seeds)]]
-    return {"state": states, proxies.VECTOR: proxies.vectors(seen, proxies.VECTOR)}
+    seen = [
+        (prompt, proxies.watch(clip, fps, ())[0])
+        for prompt, text in prompts
+        for clip in _true_clips(text, size, min(count, TRUE_CLIPS))
+    ]
+    return proxies.vectors(seen, proxies.VECTOR)
 
 
-def _truth(task: Quality) -> dict[str, Vectors]:
-    texts = tuple((prompt.id, prompt.text) for prompt in task._prompts())
-    return _truth_of(task.world.level, task.world.size, texts, task.seeds)
+def _true_clips(text: str, size: int, count: int) -> list[Frames]:
+    """The first true clips of a prompt; always the same."""
+    rng = np.random.default_rng([stats.RNG_SEED, int(digest(text), 16)])
+    return [render(draw_consistent(text, rng), NATIVE, size) for _ in range(count)]
 
 
 # --- what is concluded ----------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def result(
             started=started,
         ),
         validity=Validity(ok=ok, reasons=() if ok else ("cut short",), flags=tuple(flags)),
+        division="closed",
         estimates=estimates,
         curves={
             name: curve(estimates["violation_own"])

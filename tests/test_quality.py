@@ -53,9 +53,9 @@ def perfect(tmp_path_factory: pytest.TempPathFactory) -> Result:
 def no_features(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As where the extra is not installed; the rest is then also faster."""
     monkeypatch.setattr(proxies, "has_features", lambda: False)
-    quality._truth_of.cache_clear()
+    quality._true_features.cache_clear()
     yield
-    quality._truth_of.cache_clear()
+    quality._true_features.cache_clear()
 
 
 def value(result: Result, name: str) -> float:

@@ -181,7 +181,7 @@ def test_a_result_knows_no_nan(tmp_path: Path) -> None:
     run(fakes.FakeTask(), fakes.Static(), tmp_path)
     text = (tmp_path / "result.json").read_text()
     assert "NaN" not in text
-    assert json.loads(text)["schema_version"] == 1
+    assert json.loads(text)["schema_version"] == 2
 
 
 def comparable(result: Result) -> dict[str, object]:

@@ -1,0 +1,358 @@
+"""Two charts of the page that are not curves: the spread of waits, and quality against speed.
+
+The spread is of the waits between chunks, read from the records beside a result where they are the
+waits that its estimates count; else only the quantiles that the result states are drawn. In the
+plane of speed and quality, with the horizon as a third coordinate, a row is on the front if no
+other ranked row is at least as good in all three and better in one (Pareto's order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .boards import Column
+from .latency import Stream
+from .leaderboard import Group, Row
+from .page_charts import Cell, Chart, Picture, Plot
+from .page_looks import (
+    Key,
+    Looks,
+    Sources,
+    board_id,
+    figure,
+    folder_of,
+    key_of,
+    rounded_out,
+    ticks_of,
+    told,
+)
+from .page_specs import Ridge, Spot, plane, ridges
+from .page_svg import NARROW, WIDE, Axis, Point, Size, svg
+from .schema import Estimate
+from .store import StoreError, read_records
+
+BINS = 56  # of the spread of waits
+HEIGHT = 52  # pixels of one row of it
+QUANTILES = {"gap_p50": 0.5, "gap_p95": 0.95, "gap_p99": 0.99}
+MS = 1000.0
+
+QUALITY, SPEED = ("quality", "adherence"), ("latency", "fps_full")
+HORIZONS = ("time_to_failure", "alive_8x", "drift")
+"""What says how far a model carries; the first in which models differ is shown."""
+
+
+# --- waits ----------------------------------------------------------------------------------------
+
+
+def waits(group: Group, known: Looks, sources: Sources) -> Chart | None:
+    """How long a viewer waits between two chunks, one row a model."""
+    rows = [
+        row
+        for row in group.rows
+        if row.result.model.kind == "model"
+        and any(_value(row.result.estimates.get(name)) is not None for name in QUANTILES)
+    ]
+    if not rows:
+        return None
+    found = {key_of(row): gaps(row, sources) for row in rows}
+    stated = {key_of(row): _quantiles(row) for row in rows}
+    every = [ms for some in (*found.values(), *stated.values()) for ms in some]
+    low, high = min(every) * 0.92, max(every) * 1.08
+    edges = np.geomspace(low, high, BINS + 1)
+    drawn = [
+        Ridge(
+            known[key_of(row)],
+            tuple(edges.round(4).tolist()) if found[key_of(row)] else (),
+            _shares(found[key_of(row)], edges),
+            stated[key_of(row)],
+            _due(row),
+        )
+        for row in rows
+    ]
+    steps = [m * 10.0**p for p in range(-3, 7) for m in (1, 2, 5)]
+    x = Axis(
+        "milliseconds between two chunks, logarithmic",
+        (low, high),
+        tuple(t for t in steps if low <= t <= high),
+        log=True,
+    )
+    tall = HEIGHT * len(drawn)
+    sizes = Size(640, tall, left=16, right=16), Size(310, tall, left=10, right=12)
+    pictures = tuple(Picture(svg(ridges(drawn, x, size)), size) for size in sizes)
+    spots = tuple(
+        (
+            float(np.log(q / low) / np.log(high / low)),
+            (n + 0.8) / len(drawn),
+            f"{row.label}: {name.removeprefix('gap_')} {told(row.result.estimates[name])} ms",
+        )
+        for n, row in enumerate(rows)
+        for name, q in zip(_known_quantiles(row), stated[key_of(row)], strict=True)
+    )
+    lost = [row.label for row in rows if not found[key_of(row)]]
+    notes = [f"Only the quantiles are known of {', '.join(lost)}."] if lost else []
+    fps = group.task.geometry.fps
+    return Chart(
+        f"{board_id(group)}.waits",
+        "Waits between chunks",
+        "How often a viewer waits how long. Ticks: p50, p95, p99. Dashed: when the chunk is due "
+        f"at {fps:g} frames a second.",
+        (Plot(pictures, x=(low, high), spots=spots),),
+        (),
+        ("model", *(f"{name.removeprefix('gap_')}, ms" for name in QUANTILES), "due, ms"),
+        (),
+        tuple(
+            (
+                Cell(row.label),
+                *(Cell(told(row.result.estimates.get(name))) for name in QUANTILES),
+                Cell("n/a" if (due := _due(row)) is None else figure(due)),
+            )
+            for row in rows
+        ),
+        tuple(notes),
+    )
+
+
+def gaps(row: Row, sources: Sources) -> list[float]:
+    """Milliseconds between the chunks of the streams that a row's estimates count.
+
+    Empty where the records are not there, or do not hold as many waits as the estimate says.
+    """
+    root = folder_of(row, sources)
+    stated = row.result.estimates.get("gap_p50")
+    if root is None or stated is None:
+        return []
+    try:
+        records = read_records(root)
+    except StoreError:
+        return []
+    plain = [
+        Stream.of(record.timing)
+        for record in records
+        if record.timing is not None
+        and record.timing.batch == 1
+        and not record.request.switch
+        and not record.request.split
+        and not record.request.prompt.id.startswith("warm-up")
+    ]
+    found = [MS * gap for stream in plain for gap in stream.gaps]
+    return found if len(found) == stated.n else []
+
+
+def _quantiles(row: Row) -> tuple[float, ...]:
+    values = (_value(row.result.estimates.get(name)) for name in QUANTILES)
+    return tuple(value for value in values if value is not None)
+
+
+def _known_quantiles(row: Row) -> list[str]:
+    estimates = row.result.estimates
+    return [name for name in QUANTILES if _value(estimates.get(name)) is not None]
+
+
+def _shares(
+    values: Sequence[float], edges: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> tuple[float, ...]:
+    if not values:
+        return ()
+    counts, _ = np.histogram(values, edges)
+    return tuple((counts / len(values)).round(5).tolist())
+
+
+def _due(row: Row) -> float | None:
+    """Milliseconds that a chunk lasts on the screen."""
+    chunk = row.result.model.chunk
+    return None if not chunk else MS * chunk / row.result.task.geometry.fps
+
+
+# --- quality, speed, horizon ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A row with its three coordinates."""
+
+    key: Key
+    label: str
+    speed: Estimate
+    quality: Estimate
+    horizon: Estimate
+    fair: bool
+    """Whether it is ranked on all the boards it is taken from."""
+
+
+def pareto(groups: Sequence[Group], main: Group | None, known: Looks) -> Chart | None:
+    """Quality against speed, with how far each model carries; ``None`` without all three."""
+    speed = _find(groups, *SPEED)
+    quality = _find(groups, *QUALITY) or _find(groups, *_primary(main))
+    if speed is None or quality is None or main is None:
+        return None
+    horizon = next((found for name in HORIZONS if (found := _telling(main, name))), None)
+    if horizon is None:
+        return None
+    placed = _placed(speed, quality, (main, horizon))
+    if len(placed) < 2:
+        return None
+    goods = [_goods(p, quality[1], horizon) for p in placed]
+    fair = [n for n, p in enumerate(placed) if p.fair]
+    leading = dict(zip(fair, front([goods[n] for n in fair]), strict=True))
+    areas = _spread([g[2] for g in goods])
+    spots = [
+        Spot(
+            known[p.key],
+            Point(_number(p.speed), 0, p.speed.low, p.speed.high),
+            Point(0, _number(p.quality), p.quality.low, p.quality.high),
+            areas[n],
+            leading.get(n, False),
+            known[p.key].label + ("" if p.fair else " †"),
+        )
+        for n, p in enumerate(placed)
+    ]
+    return _drawn(placed, spots, (speed[1], quality[1], horizon))
+
+
+def front(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points no other one dominates; of every coordinate more is better."""
+    return [
+        not any(
+            all(o >= m for o, m in zip(other, mine, strict=True))
+            and any(o > m for o, m in zip(other, mine, strict=True))
+            for other in points
+        )
+        for mine in points
+    ]
+
+
+def _drawn(
+    placed: Sequence[Placed], spots: Sequence[Spot], columns: tuple[Column, Column, Column]
+) -> Chart:
+    speed, quality, horizon = columns
+    low = min(v for s in spots for v in (s.x.x, s.x.low) if v is not None)
+    high = max(v for s in spots for v in (s.x.x, s.x.high) if v is not None)
+    across = rounded_out(0.0 if low < 0.6 * high else low, high)
+    ends = [v for s in spots for v in (s.y.y, s.y.low, s.y.high) if v is not None]
+    up = rounded_out(min(ends), max(ends))
+    x = Axis(f"{speed.title} →", across, ticks_of(*across))
+    y = Axis(f"{quality.title} {'→' if quality.better != 'lower' else '←'}", up, ticks_of(*up))
+    said = [
+        f"{p.label}: {speed.title} {told(p.speed, speed)}; {quality.title} "
+        f"{told(p.quality, quality)}; {horizon.title} {_reach(p.horizon, horizon)}"
+        for p in placed
+    ]
+    places = tuple(
+        (
+            (s.x.x - across[0]) / (across[1] - across[0]),
+            1 - (s.y.y - up[0]) / (up[1] - up[0]),
+            text,
+        )
+        for s, text in zip(spots, said, strict=True)
+    )
+    pictures = tuple(Picture(svg(plane(spots, x, y, s)), s) for s in (WIDE, NARROW))
+    apart = [p.label for p in placed if not p.fair]
+    notes = [f"† not ranked on one of the boards: {', '.join(apart)}."] if apart else []
+    return Chart(
+        "pareto",
+        "Quality, speed and horizon",
+        f"Up and to the right is better; a larger mark carries further ({horizon.title}). Full "
+        "marks are on the front: no ranked model is better in everything. Lighter ones are beaten.",
+        (Plot(pictures, x=across, y=up, spots=places),),
+        tuple(s.look for s in spots),
+        ("model", speed.title, quality.title, horizon.title, "on the front"),
+        (),
+        tuple(
+            (
+                Cell(p.label),
+                Cell(told(p.speed, speed)),
+                Cell(told(p.quality, quality)),
+                Cell(_reach(p.horizon, horizon)),
+                Cell("yes" if s.front else "no" if p.fair else "not ranked"),
+            )
+            for p, s in zip(placed, spots, strict=True)
+        ),
+        tuple(notes),
+        shapes=True,
+    )
+
+
+def _placed(
+    speed: tuple[Group, Column], quality: tuple[Group, Column], horizon: tuple[Group, Column]
+) -> list[Placed]:
+    """The models that all three boards have measured."""
+    found = []
+    for row in horizon[0].rows:
+        others = [_same(group, row) for group, _ in (speed, quality)]
+        if row.result.model.kind != "model" or None in others:
+            continue
+        rows = [o for o in others if o is not None] + [row]
+        columns = (speed[1], quality[1], horizon[1])
+        e = [r.result.estimates.get(c.key) for r, c in zip(rows, columns, strict=True)]
+        if any(_reached(estimate) is None for estimate in e):
+            continue
+        a, b, c = (estimate for estimate in e if estimate is not None)
+        if a.value is not None and b.value is not None:
+            fair = all(r.rank != "-" for r in rows)
+            found.append(Placed(key_of(row), row.label, a, b, c, fair))
+    return found
+
+
+def _goods(placed: Placed, quality: Column, horizon: Column) -> tuple[float, float, float]:
+    """Speed, quality and horizon, each so that more is better."""
+    reach = _reached(placed.horizon)
+    assert reach is not None  # _placed keeps such rows out
+    return (
+        _number(placed.speed),
+        _number(placed.quality) * (-1 if quality.better == "lower" else 1),
+        reach * (-1 if horizon.better == "lower" else 1),
+    )
+
+
+def _telling(group: Group, name: str) -> Column | None:
+    """The column of an estimate in which the board's models differ."""
+    column = next((c for c in group.board.columns if c.key == name), None)
+    models = [row for row in group.ranked if row.result.model.kind == "model"]
+    values = {_reached(row.result.estimates.get(name)) for row in models} - {None}
+    return column if len(values) > 1 else None
+
+
+def _find(groups: Sequence[Group], task: str, estimate: str) -> tuple[Group, Column] | None:
+    for group in groups:
+        for column in group.board.columns:
+            if (group.task.name, column.key) == (task, estimate):
+                return group, column
+    return None
+
+
+def _primary(main: Group | None) -> tuple[str, str]:
+    return ("", "") if main is None else (main.task.name, main.board.primary or "")
+
+
+def _same(group: Group, row: Row) -> Row | None:
+    return next((other for other in group.rows if key_of(other) == key_of(row)), None)
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _number(estimate: Estimate) -> float:
+    assert estimate.value is not None
+    return estimate.value
+
+
+def _reached(estimate: Estimate | None) -> float | None:
+    """A value; of a median that was not reached, how long was watched."""
+    if estimate is None:
+        return None
+    return estimate.low if estimate.value is None else estimate.value
+
+
+def _reach(estimate: Estimate, column: Column) -> str:
+    if estimate.value is None:
+        return f"≥ {column.text(estimate.low)}"
+    return told(estimate, column)
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(v - low) / (high - low) if high > low else 0.5 for v in values]

@@ -1,0 +1,567 @@
+"""The page's data: verdict, tables, charts, clips; that it is one file, safe, bounded and equal."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import html.parser
+import io
+import json
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import altair
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfbench import (
+    leaderboard,
+    page,
+    page_boards,
+    page_clips,
+    page_evidence,
+    page_planes,
+    page_svg,
+    page_verdict,
+    report,
+    video,
+)
+from sfbench.certification import FILE
+from sfbench.leaderboard import Group
+from sfbench.page_charts import shown_first, the_rest
+from sfbench.page_looks import figure, looks, rounded_out, ticks_of
+from sfbench.schema import Curve, Result
+
+from page_fixtures import (
+    FRAMES,
+    HOSTILE,
+    NAMES,
+    certified,
+    everything,
+    finished,
+    frames,
+    read,
+    store,
+    streamed,
+    timed,
+)
+from simulators import result
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return everything(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the page shows if it lies beside it."""
+    out = tmp_path_factory.mktemp("out")
+    (out / FILE).write_text(certified().model_dump_json())
+    (out / "published").mkdir()
+    (out / "published" / "paper.csv").write_text(f'system,fps,source\nX,17.0,"{HOSTILE}"\nY,,b\n')
+    return out
+
+
+@pytest.fixture(scope="module")
+def text(runs: Path, beside: Path) -> str:
+    return page.render(*read(runs), beside)
+
+
+class Parsed(html.parser.HTMLParser):
+    """Elements, attributes and texts, as a browser would take them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside: dict[str, list[str]] = {"script": [], "style": []}
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open in self.inside:
+            self.inside[self._open].append(data)
+            self._open = ""
+        else:
+            self.texts.append(data.strip())
+
+
+def board(*rows: Result) -> Group:
+    (group,) = leaderboard.groups(rows)
+    return group
+
+
+# --- the whole page -------------------------------------------------------------------------------
+
+
+def test_the_page_loads_nothing(text: str) -> None:
+    for tag, attributes in Parsed(text).tags:
+        assert tag not in {"iframe", "object", "embed", "base", "form"}
+        for name in ("src", "href", "xlink:href", "action", "poster", "srcset"):
+            where = attributes.get(name)
+            assert where is None or where.startswith(("data:", "#")), (tag, where)
+    assert "url(http" not in text and "@import" not in text
+
+
+def test_the_policy_names_the_script_and_the_style_by_hash(text: str) -> None:
+    parsed = Parsed(text)
+    policy = next(a["content"] for t, a in parsed.tags if a.get("http-equiv"))
+    assert policy is not None and "default-src 'none'" in policy and "unsafe" not in policy
+    own = {"style": parsed.inside["style"][0], "script": parsed.inside["script"][-1]}
+    for kind, content in own.items():
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_what_a_user_wrote_stays_text(text: str) -> None:
+    parsed = Parsed(text)
+    scripts = [a for t, a in parsed.tags if t == "script"]
+    assert scripts == [{"type": "application/json", "id": "clips"}, {}]
+    assert not any(name.startswith("on") for _, a in parsed.tags for name in a)
+    assert "<script>alert" not in text and "<img src=x" not in text
+    assert HOSTILE in parsed.texts  # a row's name, whole
+    assert any(f"“{HOSTILE}”" in said for said in parsed.texts)  # a prompt
+    assert any(a.get("alt", "").startswith(HOSTILE) for t, a in parsed.tags if t == "img")  # type: ignore[union-attr]
+
+
+def test_equal_inputs_give_equal_bytes(runs: Path, beside: Path, text: str) -> None:
+    found, sources = read(runs)
+    assert page.render(found, sources[::-1], beside) == text
+    assert "2026-01-01" not in text  # when a run was started says nothing of what it found
+
+
+def test_the_page_is_a_report_format(runs: Path, tmp_path: Path) -> None:
+    (path,) = report.write_report([runs], tmp_path, ["html"])
+    assert path == tmp_path / "leaderboard.html"
+    assert path.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_sections_come_in_order_with_their_headings(text: str) -> None:
+    ids = re.findall(r'<section id="([a-z]+)"', text)
+    assert ids == [
+        "verdict", "watch", "boards", "charts", "certification", "published", "provenance",
+    ]  # fmt: skip
+    levels = [int(tag[1]) for tag, _ in Parsed(text).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+
+
+def test_every_id_is_there_once_and_every_reference_leads_to_one(text: str) -> None:
+    tags = Parsed(text).tags
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for _, attributes in tags:
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            assert attributes.get(name) is None or attributes[name] in ids
+        if (attributes.get("href") or "").startswith("#"):
+            assert (attributes["href"] or "")[1:] in ids
+
+
+def test_pictures_and_regions_have_names(text: str) -> None:
+    for tag, attributes in Parsed(text).tags:
+        if tag == "img":
+            assert attributes.get("alt")
+        if attributes.get("role") in {"img", "region", "group"}:
+            assert attributes.get("aria-label")
+
+
+def test_without_any_extras_the_page_says_what_is_missing(tmp_path: Path) -> None:
+    store(tmp_path / "runs", result("only", {}).model_copy(update={"curves": {}}))
+    said = page.render(*read(tmp_path / "runs"), tmp_path)
+    for words in (
+        "No model is ranked yet",
+        "No clip was kept",
+        "hold no curves",
+        "no <code>certification.json</code>",
+    ):
+        assert words in said
+    assert "As published" not in said
+
+
+def test_a_missing_package_is_named(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(page.MissingPackage, match="pip install jinja2 vl-convert-python"):
+        page.write(*read(runs), tmp_path)
+    assert not (tmp_path / "leaderboard.html").exists()
+
+
+def test_a_certification_that_is_none_is_one_sentence(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"clips": "many"}')
+    with pytest.raises(page.UnusableCertification, match="sfbench certify --out"):
+        page.render(*read(runs), tmp_path)
+
+
+# --- the verdict ----------------------------------------------------------------------------------
+
+
+def verdict(*rows: Result) -> page_verdict.Verdict:
+    group = board(*rows)
+    return page_verdict.verdicts(group, looks([group]))[0]
+
+
+def test_a_clear_verdict_says_by_how_much_and_how_sure() -> None:
+    found = verdict(finished("a", 0.1, 1), finished("b", 0.2, 2), finished("c", 0.4, 3))
+    assert re.fullmatch(
+        r"a has less violation under its own context than every other ranked model: 0\.\d+ less "
+        r"than b, the next \(95 % interval 0\.\d+ to 0\.\d+, 24 paired prompts\)\.",
+        found.sentence,
+    )
+    assert not found.even and found.compared == 2 and "taken together" in found.sure
+
+
+def test_a_verdict_that_is_none_says_so() -> None:
+    rows = finished("a", 0.1, 1), finished("b", 0.101, 2), finished("c", 0.4, 3)
+    found = verdict(*rows)
+    leader, other = found.best, {"a": "b", "b": "a"}[found.best]
+    assert found.sentence.startswith(f"{leader} leads in violation under own context, but is not")
+    assert f"told apart from {other}:" in found.sentence and found.even == (other,)
+    assert found.sure == ""
+
+
+def test_one_model_alone_is_not_better_than_another() -> None:
+    assert "only ranked model" in verdict(finished("a", 0.1, 1)).sentence
+    assert page_verdict.headline([]).startswith("No model is ranked")
+
+
+def test_more_is_told_where_higher_is_better() -> None:
+    rows = [timed(n, v, [40.0, 50.0]) for n, v in (("slow", 10.0), ("fast", 40.0))]
+    found = next(v for v in verdicts_of(board(*rows)) if "pace" in v.what)
+    assert found.best == "fast" and "30.0 more than slow" in found.sentence
+
+
+def verdicts_of(group: Group) -> list[page_verdict.Verdict]:
+    return page_verdict.verdicts(group, looks([group]))
+
+
+def test_the_verdict_is_of_drift_not_of_time(runs: Path) -> None:
+    found, _ = read(runs)
+    main = page_verdict.main_board(found)
+    assert main is not None and main.task.name == "long-horizon"
+    said = " ".join(page_verdict.asides(found, main))
+    assert "one training seed" in said and "all flagged: cheat:loop" in said
+    assert "leads in latency (fps, context full" in said
+    assert page_verdict.main_board([]) is None
+
+
+def test_a_loose_cheat_and_a_small_tier_are_told() -> None:
+    rows = [finished("a", 0.1, 1), finished("cheat:sly", 0.2, 2, kind="cheat")]
+    smoke = rows[0].task.model_copy(update={"tier": "smoke"})
+    group = board(*(row.model_copy(update={"task": smoke}) for row in rows))
+    said = " ".join(page_verdict.asides([group], group))
+    assert "no flag caught is ranked: cheat:sly" in said and "too small to rank" in said
+
+
+# --- boards ---------------------------------------------------------------------------------------
+
+
+def test_cells_hold_value_interval_reason_and_order() -> None:
+    row = finished("a", 0.25, 1)
+    missed = row.estimates["violation_own"].model_copy(
+        update={"value": None, "low": 96.0, "high": None, "method": "not reached"}
+    )
+    none = missed.model_copy(update={"low": None, "method": "n/a: whole clip at once"})
+    column = leaderboard.board_of("long-horizon").columns[0]
+    whole = page_boards.value_of(row.estimates["violation_own"], column)
+    assert re.fullmatch(r"0\.\d{3} to 0\.\d{3}", whole.interval) and whole.sort is not None
+    assert page_boards.value_of(missed, column) == page_boards.Value(
+        "≥ 96.000", "", "not reached", 96.0
+    )
+    assert page_boards.value_of(none, column).reason == "n/a: whole clip at once"
+    assert page_boards.value_of(None, column).sort is None
+
+
+def test_rows_stand_in_sections_with_kinds_and_notes(runs: Path) -> None:
+    found, _ = read(runs)
+    long = next(g for g in found if g.task.name == "long-horizon")
+    made = page_boards.board(long)
+    sections = {name: rows for name, rows in made.parts[0].sections}
+    assert [e.label for e in sections["Ranked"]] == list(NAMES)
+    assert [e.kind for e in sections["Not ranked"]] == ["cheat"]
+    assert sections["Not ranked"][0].notes == ("DEGENERATE (no motion)",)
+    assert [e.label for e in sections["Native length only"]] == ["teacher"]
+    assert made.kinds == ("model", "cheat", "reference", "native length")
+    assert all(e.ranks for e in sections["Ranked"])
+
+
+def test_the_csv_of_a_board_is_its_table(runs: Path) -> None:
+    found, _ = read(runs)
+    made = page_boards.board(found[0])
+    content = base64.b64decode(made.csv.partition("base64,")[2]).decode()
+    rows = list(csv.DictReader(io.StringIO(content)))
+    assert [row["model"] for row in rows] == [row.label for row in found[0].rows]
+
+
+# --- charts ---------------------------------------------------------------------------------------
+
+
+def test_a_board_has_the_charts_of_its_curves(runs: Path) -> None:
+    found, _ = read(runs)
+    long = next(g for g in found if g.task.name == "long-horizon")
+    known = looks(found)
+    names = [chart.id.rpartition(".")[2] for chart in shown_first(long, known)]
+    assert names == ["drift", "exposure", "gap", "alive"]
+    assert [chart.title for chart in the_rest(long, known)] == ["new"]
+    drift = shown_first(long, known)[0]
+    assert len(drift.rows) == 8 and len(drift.head) == 1 + 5
+    assert len(shown_first(long, known)[1].plots) == len(NAMES)  # a panel a model
+
+
+def test_cheats_are_drawn_but_off_and_names_are_escaped(runs: Path) -> None:
+    found, _ = read(runs)
+    known = looks(found)
+    long = next(g for g in found if g.task.name == "long-horizon")
+    picture = shown_first(long, known)[0].plots[0].pictures[0].svg
+    cheat = next(look for look in known.values() if look.kind == "cheat")
+    assert f'data-series="{cheat.series}" class="off"' in picture
+    assert picture.count('class="off"') == picture.count(f'data-series="{cheat.series}"')
+    assert "<script" not in picture and "&lt;script" in picture
+    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_rows_look_alike_on_all_boards_and_differ_from_each_other(runs: Path) -> None:
+    found, _ = read(runs)
+    known = looks(found)
+    models = [look for look in known.values() if look.kind != "reference-row"]
+    assert len({(look.colour, look.dash) for look in models}) == len(models)
+    assert len({look.series for look in known.values()}) == len(known)
+    assert looks(found[::-1]).keys() == known.keys()
+
+
+def test_specifications_keep_to_vega_lites_schema(
+    monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("vl_convert.vegalite_to_svg", lambda spec, **_: made.append(spec) or "")
+    found, sources = read(runs)
+    main = page_verdict.main_board(found)
+    known = looks(found)
+    for group in found:
+        shown_first(group, known)
+        page_planes.waits(group, known, sources)
+    page_planes.pareto(found, main, known)
+    assert main is not None
+    page_verdict.verdicts(main, known)
+    assert len(made) > 10
+    for spec in made:
+        altair.Chart.from_dict(spec, validate=True)
+
+
+def test_a_curve_with_gaps_is_drawn_from_what_is_known() -> None:
+    row = finished("a", 0.2, 1)
+    drift = row.curves["drift"]
+    none = drift.y[0].model_copy(update={"value": None, "low": None, "high": None})
+    holed = row.model_copy(
+        update={"curves": {"drift": Curve(x=drift.x, x_label="frame", y=(none, *drift.y[1:]))}}
+    )
+    group = board(holed, finished("b", 0.3, 2))
+    chart = shown_first(group, looks([group]))[0]
+    assert chart.rows[0][1].text == "" and chart.rows[1][1].text.startswith("0.1")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+        (0.0, 96.0, (0.0, 20.0, 40.0, 60.0, 80.0)),
+        (-0.1, 0.4, (-0.1, 0.0, 0.1, 0.2, 0.3, 0.4)),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, ticks: tuple[float, ...]) -> None:
+    assert ticks_of(low, high) == ticks
+
+
+def test_ranges_and_figures() -> None:
+    assert rounded_out(0.03, 0.94) == (0.0, 1.0)
+    low, high = rounded_out(3.0, 3.0)
+    assert low < high
+    assert [figure(v) for v in (0.1234, -0.0001, 12.34, 4567.8)] == [
+        "0.123",
+        "0.000",
+        "12.3",
+        "4568",
+    ]
+
+
+def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
+    placed = page_svg.apart([(10.0, 0), (11.0, 1), (199.0, 2), (199.5, 3)], 15, 200)
+    ordered = sorted(placed.values())
+    assert all(b - a >= 15 for a, b in pairwise(ordered))
+    assert placed[0] < placed[1] and max(ordered) <= 200
+
+
+# --- quality, speed and horizon -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(1, 1, 1)], [True]),
+        ([(1, 2, 3), (3, 2, 1)], [True, True]),
+        ([(1, 2, 3), (1, 2, 2)], [True, False]),
+        ([(2, 2, 2), (2, 2, 2), (1, 3, 1)], [True, True, True]),
+        ([(1, 1, 1), (2, 2, 2), (3, 3, 3)], [False, False, True]),
+    ],
+)
+def test_the_front_is_what_nothing_dominates(
+    points: list[tuple[int, ...]], expected: list[bool]
+) -> None:
+    assert page_planes.front(points) == expected
+
+
+def test_the_plane_joins_boards_by_model(runs: Path) -> None:
+    found, _ = read(runs)
+    main = page_verdict.main_board(found)
+    chart = page_planes.pareto(found, main, looks(found))
+    assert chart is not None and [row[0].text for row in chart.rows] == list(NAMES)
+    # quality rises and speed falls from the first to the last, so that none dominates another
+    assert [row[-1].text for row in chart.rows] == ["yes"] * 3
+    assert page_planes.pareto([g for g in found if g is main], main, looks(found)) is None
+
+
+def test_a_row_that_is_not_ranked_cannot_beat_others(tmp_path: Path) -> None:
+    everything(tmp_path)
+    path = tmp_path / "late0" / "result.json"
+    row = Result.model_validate_json(path.read_text())
+    flagged = row.validity.model_copy(update={"flags": ("NOISY MACHINE",)})
+    path.write_text(row.model_copy(update={"validity": flagged}).model_dump_json())
+    found, _ = read(tmp_path)
+    chart = page_planes.pareto(found, page_verdict.main_board(found), looks(found))
+    assert chart is not None and chart.rows[0][-1].text == "not ranked"
+    assert "model-a" in chart.notes[0]
+
+
+# --- waits ----------------------------------------------------------------------------------------
+
+
+def test_waits_are_drawn_if_they_are_those_the_estimate_counts(tmp_path: Path) -> None:
+    waits = [float(w) for w in range(20, 120)]
+    streamed(tmp_path / "a", timed("a", 40, waits), waits)
+    streamed(tmp_path / "b", timed("b", 30, waits), waits[:-1])  # a record was lost
+    (group,), sources = read(tmp_path)
+    by_label = {row.label: row for row in group.rows}
+    assert sorted(page_planes.gaps(by_label["a"], sources)) == pytest.approx(waits)
+    assert page_planes.gaps(by_label["b"], sources) == []
+    chart = page_planes.waits(group, looks([group]), sources)
+    assert chart is not None and chart.notes == ("Only the quantiles are known of b.",)
+    assert [c.text for c in chart.rows[0]] == ["a", "69.5", "114.0", "n/a", "125.0"]
+
+
+# --- clips ----------------------------------------------------------------------------------------
+
+
+def decoded(address: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    content = base64.b64decode(address.partition("base64,")[2])
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_a_small_clip_is_kept_without_loss(tmp_path: Path) -> None:
+    pixels = frames(1)
+    video.write_clip(tmp_path / "clip.mp4", pixels, 8)
+    clip = page_clips.load(tmp_path / "clip.mp4", (0, 12, 23), 10**6)
+    assert clip is not None and (clip.kind, clip.frames, clip.across) == ("sheet", FRAMES, 5)
+    sheet = decoded(clip.source)
+    for n in range(FRAMES):
+        y, x = 16 * (n // 5), 16 * (n % 5)
+        assert np.array_equal(sheet[y : y + 16, x : x + 16], pixels[n])
+    strip = decoded(clip.strip)
+    assert strip.shape[:2] == (16, 3 * 18 - 2) == clip.strip_size[::-1]
+    assert np.array_equal(strip[:, 18:34, :3], pixels[12])
+
+
+def test_a_large_clip_is_scaled_thinned_and_playable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_clips, "LONGEST", 20)
+    ramp = np.linspace(0, 255, 50).astype(np.uint8)[:, None, None, None]
+    video.write_clip(tmp_path / "clip.mp4", np.broadcast_to(ramp, (50, 90, 480, 3)), 10)
+    clip = page_clips.load(tmp_path / "clip.mp4", (0, 49), 10**6)
+    assert clip is not None and clip.kind == "video"
+    assert (clip.frames, clip.every, clip.width, clip.height) == (50, 3, 320, 60)
+    (tmp_path / "kept.mp4").write_bytes(base64.b64decode(clip.source.partition("base64,")[2]))
+    kept, fps = video.read_clip(tmp_path / "kept.mp4")
+    assert len(kept) == 17 and fps == pytest.approx(10 / 3, rel=1e-3)
+    assert abs(int(kept[10].mean()) - int(ramp[30, 0, 0, 0])) < 6
+
+
+def test_truth_comes_first_then_ranks_then_native(runs: Path) -> None:
+    found, sources = read(runs)
+    watched = page_clips.watch(found, looks(found), sources)
+    assert watched is not None
+    assert [s.label for s in watched.sides] == ["oracle:truth", *NAMES, "teacher"]
+    assert [s.note for s in watched.sides][:2] == ["true video", "rank 1"]
+    assert [scene.prompt for scene in watched.scenes] == ["a disc", HOSTILE]
+    assert watched.scenes[1].clips[-1] is None  # the teacher kept no second clip
+    assert (watched.frames, watched.at[0], watched.at[-1]) == (FRAMES, 0, FRAMES - 1)
+    assert "Cheats are not shown: cheat:loop." in watched.left_out
+
+
+def test_clips_keep_to_their_budget(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, sources = read(runs)
+    whole = page_clips.watch(found, looks(found), sources)
+    assert whole is not None
+    first = sum(clip.size for clip in whole.scenes[0].clips if clip)
+    for budget, scenes in ((first + 100, 1), (first - 100, 1)):
+        monkeypatch.setattr(page_clips, "BUDGET", budget)
+        bounded = page_clips.watch(found, looks(found), sources)
+        assert bounded is not None and len(bounded.scenes) == scenes
+        assert sum(c.size for s in bounded.scenes for c in s.clips if c) <= budget
+        assert any("1 of 2 prompts" in line for line in bounded.left_out)
+    assert any(line.startswith("Left out, for clips may take") for line in bounded.left_out)
+
+
+def test_damaged_and_foreign_clips_are_not_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mp4"
+    video.write_clip(secret, frames(3), 8)
+    for n, name in enumerate(("a", "b", "c")):
+        store(tmp_path / "runs" / name, finished(name, 0.1 * (n + 1), n), [("a disc", frames(n))])
+    next((tmp_path / "runs" / "b" / "clips").glob("*")).write_bytes(b"broken")
+    records = tmp_path / "runs" / "c" / "records.jsonl"
+    line = json.loads(records.read_text())
+    line["clip"]["path"] = "../../secret.mp4"
+    records.write_text(json.dumps(line) + "\n")
+    found, sources = read(tmp_path / "runs")
+    watched = page_clips.watch(found, looks(found), sources)
+    assert watched is not None and [side.label for side in watched.sides] == ["a"]
+
+
+# --- certification and published figures ----------------------------------------------------------
+
+
+def test_the_matrix_says_who_sees_what() -> None:
+    failures, rows = page_evidence.matrix(certified())
+    assert failures == ("blur", "noise")
+    states = {name: [cell.state for cell in cells if cell] for name, cells in rows}
+    assert states == {"luma": ["blind", "strong"], "flow": ["seen", "blind"]}
+    assert rows[0][1][1].z == "14"  # type: ignore[union-attr]
+    _, broken = page_evidence.matrix(certified(ok=False))
+    assert broken[0][1][1].state == "broken"  # type: ignore[union-attr]
+    nuisances, alarms = page_evidence.alarms(certified(ok=False))
+    assert nuisances == ("re-encoded",) and alarms[1] == ("flow", [("25%", False)])
+
+
+def test_what_lies_beside_is_shown(text: str) -> None:
+    assert "All 6 declarations hold" in text and ">14<small>" in text
+    assert "As published" in text and "17.0" in text
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def test_a_page_of_many_rows_stays_small(tmp_path: Path) -> None:
+    for n in range(10):
+        row = finished(f"model-{n}", 0.1 + 0.02 * n, n)
+        store(tmp_path / str(n), row, [("a disc", frames(n, 64, (32, 32)))])
+    text = page.render(*read(tmp_path), tmp_path)
+    assert len(text.encode()) < 4_000_000
+    assert "Left out, for clips may take" in text

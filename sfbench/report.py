@@ -146,5 +146,6 @@ def _below(group: Group) -> list[str]:
     lines += filter(None, [tables.caution(group.task)])
     return [
         *lines,
-        "Value, and below it its 95 % interval over prompts; v lower is better, ^ higher.",
+        f"Value, and below it its 95 % interval over {group.board.over}s; v lower is better, "
+        "^ higher.",
     ]

@@ -111,34 +111,33 @@ def run(
 ) -> list[Result]:
     """Run what is not done, print the table, and name what was written.
 
-    Where time is measured, several models take turns: a machine whose speed wanders would else
-    favour one of them. Of a ``shard``, the results are those of the runs that it completed.
+    Where time is measured, several models take turns, each other one in reverse order: a machine
+    whose speed wanders would else favour one of them, and one that slows down the first. Of a
+    ``shard``, the results are those of the runs that it completed.
     """
     if shard is not None:
         return _run_shard(plans, options, shard)
-    results: list[Result] = []
+    results: dict[Path, Result] = {}
     rounds = getattr(plans[0].task, "rounds", 1) if len(plans) > 1 else 1
     for turn in range(1, rounds + 1):
         title = "" if rounds == 1 else f", turn {turn} of {rounds}"
-        results = []
-        for item in plans:
+        for item in plans if turn % 2 else reversed(plans):
             with shown(_console(stderr=True), item.name + title) as progress:
                 model = item.model or resolve(item.name)
-                results.append(
-                    runner.run(
-                        item.task,
-                        model,
-                        item.out,
-                        progress=progress,
-                        name=item.name,
-                        share=turn / rounds,
-                        **options,
-                    )
+                results[item.out] = runner.run(
+                    item.task,
+                    model,
+                    item.out,
+                    progress=progress,
+                    name=item.name,
+                    share=turn / rounds,
+                    **options,
                 )
                 if hasattr(model, "close"):
                     model.close()
-    _tell([(item.out, result) for item, result in zip(plans, results, strict=True)])
-    return results
+    found = [(item.out, results[item.out]) for item in plans]
+    _tell(found)
+    return [result for _, result in found]
 
 
 def _run_shard(plans: Sequence[Plan], options: Mapping[str, Any], shard: Shard) -> list[Result]:

@@ -128,8 +128,11 @@ def caution(task: TaskCard) -> str:
 def title(group: Group) -> str:
     """What a board was run on, in one line."""
     task, g, over = group.task, group.task.geometry, group.board.over
+    shown = {column.key for column in group.board.columns}
+    found = [row.result.estimates for row in group.rows]
     count = max(
-        (e.clusters for row in group.rows for e in row.result.estimates.values()), default=0
+        (e.clusters for row in found for name, e in row.items() if name in shown or not shown),
+        default=0,
     )
     seeds = f" x {len(task.seeds)} seeds" if over == "prompt" else ""
     shape = f"{g.width}x{g.height}, {g.frames} frames at {g.fps:g} fps"

@@ -47,7 +47,7 @@ from sfbench.schema import (
     digest,
 )
 
-from . import timings
+from . import played, timings
 from .conclusion import Conclusion
 from .shapes import Shapes
 from .timings import NATIVE
@@ -64,7 +64,7 @@ CHEAT = "CHEAT: nothing is generated"
 
 
 class Latency:
-    """Implements :class:`sfbench.interfaces.Task`; its clips are timed, not judged."""
+    """Implements :class:`sfbench.interfaces.Task`; of its clips only the times rank."""
 
     TIERS = tuple(TIERS)
     VERSION = 2
@@ -95,7 +95,7 @@ class Latency:
             prompts_sha256=digest([p.model_dump() for p in self._prompts()]),
             geometry=self._geometry(FRAMES),
             seeds=(0,),
-            metrics={"latency": 1},
+            metrics={"latency": 1, "oracle": 2},
             conditions={"scope": self.scope, "batch": "1", **conditions()},
         )
 
@@ -127,8 +127,9 @@ class Latency:
         return self.world.clip(ref, frames, start)
 
     def score(self, request: Request, frames: Frames) -> Scores:
-        """Nothing: pixels are judged by the other tasks."""
-        return Scores()
+        """Of a plain stream that is decoded, what tells whether a video is played at all."""
+        plain = not (request.switch or request.split or request.scope == "dit")
+        return played.scores(frames, request.prompt.text) if plain else Scores()
 
     def conclude(self, model: ModelCard, records: Sequence[Record]) -> Conclusion:
         """Estimates over the turns, from the streams after the warm-up (:mod:`.timings`)."""
@@ -142,8 +143,11 @@ class Latency:
             found, model, [(turn, r.switch.frame, t) for turn, r, t in timed if r.switch]
         )
         timings.parts(found, [(turn, t) for turn, r, t in timed if r.split])
-        played = [Stream.of(t) for _, _, t in plain]
-        found.validity = self._validity(model, played, [Stream.of(t) for _, t in counted])
+        shown = [(r.request.prompt.id, r.scores) for r in records if r.scores and r.scores.values]
+        words = played.measure(found, shown, FRAMES if model.causal else NATIVE)
+        flags = [CHEAT] if model.kind == "cheat" else words
+        streams = [Stream.of(t) for _, _, t in plain]
+        found.validity = self._validity(streams, [Stream.of(t) for _, t in counted], flags)
         return found
 
     def _turns(self, model: ModelCard) -> dict[str, str]:
@@ -155,16 +159,15 @@ class Latency:
             for place, key in enumerate(keys)
         }
 
-    def _validity(self, model: ModelCard, played: list[Stream], streams: list[Stream]) -> Validity:
+    def _validity(self, streams: list[Stream], counted: list[Stream], flags: list[str]) -> Validity:
         reasons = []
-        if missing := TIERS[self.tier] - len(streams):
+        if missing := TIERS[self.tier] - len(counted):
             reasons.append(f"{missing} of {TIERS[self.tier]} streams were not timed")
-        warm, noisy = warm_from(played), noise(streams)
+        warm, noisy = warm_from(streams), noise(counted)
         if warm is not None and warm > self.warm_up:
             reasons.append(f"still warming up: steady from stream {warm} on, not {self.warm_up}")
-        flags = [CHEAT] if model.kind == "cheat" else []
         if noisy is not None and noisy > STEADY:
-            flags.append(f"{NOISY}: streams spread by {noisy:.0%}")
+            flags = [*flags, f"{NOISY}: streams spread by {noisy:.0%}"]
         return Validity(ok=not reasons, reasons=tuple(reasons), flags=tuple(flags))
 
     def _prompts(self) -> list[Prompt]:

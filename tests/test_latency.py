@@ -22,8 +22,9 @@ from sfbench import (
 )
 from sfbench.interfaces import Frames
 from sfbench.latency import Stream
+from sfbench.models import Truth
 from sfbench.schema import ModelCard, Prompt, Request, Result, Scores, Startup, Timing
-from sfbench.tasks import timings
+from sfbench.tasks import drift, timings
 from sfbench.tasks.latency import CHEAT, NOISY, Latency
 
 Seconds = Callable[[int, int], float]
@@ -48,7 +49,9 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 
 class Scripted:
-    """Takes as long as it is told, two frames a chunk."""
+    """Shows the truth, two frames a chunk, and takes as long for each as it is told."""
+
+    needs_truth = True
 
     def __init__(self, time: FakeClock, seconds: Seconds, **card: object) -> None:
         known: dict[str, object] = {"name": "scripted", "chunk": 2, "native_frames": 12}
@@ -56,6 +59,13 @@ class Scripted:
         self.time, self.seconds, self.streams = time, seconds, 0
         self.heard: list[tuple[int, str]] = []
         self.prepared: list[str] = []
+
+    def bind(self, truth: Truth) -> None:
+        self.truth = truth
+
+    def clip(self, request: Request) -> Frames:
+        assert request.prompt.scene is not None
+        return self.truth(request.prompt.scene, request.geometry.frames)
 
     def prepare(self, request: Request) -> None:
         self.prepared.append(request.prompt.text)
@@ -65,13 +75,12 @@ class Scripted:
         self, request: Request, context: Frames | None = None
     ) -> Generator[Frames, Prompt | None, None]:
         stream, self.streams = self.streams, self.streams + 1
+        clip = self.clip(request)
         size = self.card.chunk if self.card.causal else request.geometry.frames
         assert size is not None
         for k in range(request.geometry.frames // size):
             self.time.now += self.seconds(stream, k)
-            prompt = yield np.zeros(
-                (size, request.geometry.height, request.geometry.width, 3), np.uint8
-            )
+            prompt = yield clip[size * k : size * (k + 1)]
             if prompt is not None:
                 self.heard.append((size * (k + 1), prompt.text))
                 self.time.now += 0.07  # it has to be embedded
@@ -83,14 +92,15 @@ class Split(Scripted):
     told = ("denoise", "denoise", "cache", "decode", "decode")
 
     def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        clip = self.clip(request)
         with clock.span("text"):
             self.time.now += 0.2
-        for _ in range(request.geometry.frames // 2):
+        for start in range(0, request.geometry.frames, 2):
             for name in self.told:
                 with clock.span(name):
                     self.time.now += 0.01
             self.time.now += 0.001
-            yield np.zeros((2, request.geometry.height, request.geometry.width, 3), np.uint8)
+            yield clip[start : start + 2]
 
 
 class Slow(Latency):
@@ -293,7 +303,7 @@ def test_models_take_turns(
     monkeypatch.setattr(runner, "measure", lambda name, dataset, request: started)
     plans = session.plan("latency", {"tier": "lite"}, ["a:x", "b:x"], tmp_path, None)
     results = session.run(plans, {})
-    assert "".join(n[0] for n, _ in itertools.groupby(played)) == "ab" * 4
+    assert "".join(n[0] for n, _ in itertools.groupby(played)) == "ababa", "ab, ba, ab, ba"
     assert all(r.validity.ok and r.estimates["gap_p50"].n == 6 * 47 for r in results)
     assert not list(tmp_path.rglob("*.mp4")), "a clip that is timed is not kept"
 
@@ -332,7 +342,8 @@ def test_the_cluster_of_a_timing_is_the_turn_it_was_played_in(
     plans = session.plan("latency", {"tier": tier}, ["a:x", "b:x"], tmp_path, None)
     results = session.run(plans, {})
     for place, result in enumerate(results):
-        expected = {f"turn-{turn + 1}": 20 * 1.1 ** (2 * turn + place + 1) for turn in range(turns)}
+        visits = [2 * turn + (1 - place if turn % 2 else place) + 1 for turn in range(turns)]
+        expected = {f"turn-{n}": 20 * 1.1**visit for n, visit in enumerate(visits, 1)}
         for name in ("first_frame", "gap_p50"):
             found = result.estimates[name]
             assert result.per_prompt[name] == pytest.approx(expected, abs=1e-4)
@@ -420,6 +431,39 @@ def test_a_cheat_is_timed_and_not_ranked_nor_drawn(time: FakeClock, tmp_path: Pa
     (group,) = leaderboard.groups([result])
     assert not group.ranked
     assert figures.pace(group, tmp_path / "pace.png") is None
+
+
+@pytest.mark.parametrize(
+    ("order", "word"),
+    [
+        (lambda n: np.zeros(n, int), drift.NO_MOTION),
+        (lambda n: np.minimum(np.arange(n), n // 2), drift.STILL),
+        (lambda n: np.arange(n) % 24, drift.REPEATS),
+    ],
+)
+def test_what_does_not_play_is_not_ranked(
+    time: FakeClock, tmp_path: Path, order: Callable[[int], np.ndarray], word: str
+) -> None:
+    class Replayed(Scripted):
+        def clip(self, request: Request) -> Frames:
+            return super().clip(request)[order(request.geometry.frames)]
+
+    result = runner.run(Latency(tier="lite"), Replayed(time, lambda s, k: 0.05), tmp_path)
+    assert result.validity.flags == (word,)
+    assert not leaderboard.groups([result])[0].ranked
+
+
+def test_noise_is_not_ranked_however_fast(time: FakeClock, tmp_path: Path) -> None:
+    class Noise(Scripted):
+        def clip(self, request: Request) -> Frames:
+            rng = np.random.default_rng(0)
+            return rng.integers(0, 256, super().clip(request).shape, np.uint8)
+
+    result = runner.run(Latency(tier="lite"), Noise(time, lambda s, k: 0.001), tmp_path)
+    assert result.validity.flags == (drift.NOTHING,)
+    clean = runner.run(Latency(tier="lite"), Scripted(time, lambda s, k: 0.05), tmp_path / "true")
+    assert value(clean, "violation_1x") == pytest.approx(0, abs=0.01)
+    assert not clean.validity.flags
 
 
 def test_other_conditions_are_another_table(

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 MAD = 1.4826  # times the median absolute deviation: the standard deviation, were it Gaussian
 # A stream is warm when its median gap is within this of the late streams' (or three deviations).
 WARM = 0.05
-# Streams whose medians spread by more than this were not timed on a quiet machine.
+# Streams of one turn whose medians spread by more than this were not timed on a quiet machine.
 STEADY = 0.10
 
 
@@ -110,8 +110,15 @@ def warm_from(streams: Sequence[Stream]) -> int | None:
     return int(np.argmax(typical <= limit))
 
 
-def noise(streams: Sequence[Stream]) -> float | None:
-    """Spread of the streams' typical gaps, as a share of their median; ``None``: fewer than two."""
-    typical = [stream.typical for stream in streams]
-    middle = float(np.median(typical)) if len(typical) > 1 else 0.0
-    return spread(typical) / middle if middle > 0 else None
+def noise(turns: Sequence[Sequence[Stream]]) -> float | None:
+    """Spread of streams of one turn around its mean, as a share of it (scaled MAD).
+
+    That the turns differ is not counted: intervals over turns hold it. ``None``: no turn has two
+    streams. Around the mean of ``k`` values these spread by ``sqrt(1 - 1 / k)`` too little.
+    """
+    away: list[float] = []
+    for streams in turns:
+        typical = np.array([stream.typical for stream in streams])
+        if len(typical) > 1 and typical.mean() > 0:
+            away += (abs(typical / typical.mean() - 1) / np.sqrt(1 - 1 / len(typical))).tolist()
+    return float(MAD * np.median(away)) if away else None

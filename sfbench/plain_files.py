@@ -25,7 +25,7 @@ SHOWN = 60
 
 
 class FileError(ValueError):
-    """A file that is not read; the text is one sentence, :attr:`reason` what it says of the file."""
+    """A file that is not read; the text is one sentence, :attr:`reason` its second half."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{shown(path)} {reason}.")

@@ -147,7 +147,8 @@ class Latency:
         words = played.measure(found, shown, FRAMES if model.causal else NATIVE)
         flags = [CHEAT] if model.kind == "cheat" else words
         streams = [Stream.of(t) for _, _, t in plain]
-        found.validity = self._validity(streams, [Stream.of(t) for _, t in counted], flags)
+        by_turn = timings.by_turn((turn, Stream.of(t)) for turn, t in counted)
+        found.validity = self._validity(streams, list(by_turn.values()), flags)
         return found
 
     def _turns(self, model: ModelCard) -> dict[str, str]:
@@ -159,15 +160,17 @@ class Latency:
             for place, key in enumerate(keys)
         }
 
-    def _validity(self, streams: list[Stream], counted: list[Stream], flags: list[str]) -> Validity:
+    def _validity(
+        self, streams: list[Stream], turns: list[list[Stream]], flags: list[str]
+    ) -> Validity:
         reasons = []
-        if missing := TIERS[self.tier] - len(counted):
+        if missing := TIERS[self.tier] - sum(map(len, turns)):
             reasons.append(f"{missing} of {TIERS[self.tier]} streams were not timed")
-        warm, noisy = warm_from(streams), noise(counted)
+        warm, noisy = warm_from(streams), noise(turns)
         if warm is not None and warm > self.warm_up:
             reasons.append(f"still warming up: steady from stream {warm} on, not {self.warm_up}")
         if noisy is not None and noisy > STEADY:
-            flags = [*flags, f"{NOISY}: streams spread by {noisy:.0%}"]
+            flags = [*flags, f"{NOISY}: streams of one turn spread by {noisy:.0%}"]
         return Validity(ok=not reasons, reasons=tuple(reasons), flags=tuple(flags))
 
     def _prompts(self) -> list[Prompt]:

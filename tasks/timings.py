@@ -33,12 +33,12 @@ def measure(model: ModelCard, timings: Sequence[tuple[str, Timing]]) -> Conclusi
     """Conclude from the plain streams."""
     found = Conclusion()
     streams = [(turn, Stream.of(timing)) for turn, timing in timings]
-    first = _by_turn((turn, 1000 * s.first_frame) for turn, s in streams)
+    first = by_turn((turn, 1000 * s.first_frame) for turn, s in streams)
     _add(found, "first_frame", first, unit="ms", better="lower")
-    throughput = _by_turn((turn, sum(s.frames) / sum(s.seconds)) for turn, s in streams)
+    throughput = by_turn((turn, sum(s.frames) / sum(s.seconds)) for turn, s in streams)
     _add(found, "throughput", throughput, unit="frames a second", better="higher")
     speeds = [(turn, t.machine_s) for turn, t in timings]
-    machine = _by_turn((turn, 1000 * s) for turn, s in speeds if s is not None)
+    machine = by_turn((turn, 1000 * s) for turn, s in speeds if s is not None)
     _add(found, "machine", machine, unit="ms")
     if model.causal:
         _gaps(found, streams, model)
@@ -52,11 +52,11 @@ def starts(found: Conclusion, starts: Sequence[tuple[str, Startup]]) -> None:
     _add(
         found,
         "cold_start",
-        _by_turn((turn, s.ready_s) for turn, s in starts),
+        by_turn((turn, s.ready_s) for turn, s in starts),
         unit="s",
         better="lower",
     )
-    first = _by_turn((turn, s.first_frame_s - s.ready_s) for turn, s in starts)
+    first = by_turn((turn, s.first_frame_s - s.ready_s) for turn, s in starts)
     _add(found, "first_call", first, unit="s", better="lower")
     memory = {
         "memory_peak": [(turn, s.peak_bytes) for turn, s in starts],
@@ -64,25 +64,25 @@ def starts(found: Conclusion, starts: Sequence[tuple[str, Startup]]) -> None:
         "cuda_peak": [(turn, s.cuda_peak_bytes) for turn, s in starts],
     }
     for name, sizes in memory.items():
-        sample = _by_turn((turn, size / 2**20) for turn, size in sizes if size is not None)
+        sample = by_turn((turn, size / 2**20) for turn, size in sizes if size is not None)
         _add(found, name, sample, unit="MiB", better="lower")
 
 
 def _gaps(found: Conclusion, streams: Streams, model: ModelCard) -> None:
     """Everything that needs more than one chunk."""
     native = model.native_frames or NATIVE
-    gaps = _by_turn((turn, 1000 * gap) for turn, stream in streams for gap in stream.gaps)
+    gaps = by_turn((turn, 1000 * gap) for turn, stream in streams for gap in stream.gaps)
     for q in PERCENTILES:
         _percentile(found, f"gap_p{100 * q:.0f}", gaps, q)
-    jitter = _by_turn((turn, 1000 * s.jitter) for turn, s in streams if s.jitter is not None)
+    jitter = by_turn((turn, 1000 * s.jitter) for turn, s in streams if s.jitter is not None)
     _add(found, "jitter", jitter, unit="ms", better="lower")
     for rate in RATES:
-        late = _by_turn((turn, miss) for turn, s in streams for miss in s.misses(rate))
+        late = by_turn((turn, miss) for turn, s in streams for miss in s.misses(rate))
         name = f"late_{rate}"
         found.estimates[name] = stats.share(late, unit="share", better="lower", over=TURN)
         found.per_prompt[name] = stats.by_prompt(late)
     pairs = [(turn, s.pace(after=native)) for turn, s in streams]
-    full = _by_turn((turn, pace) for turn, pace in pairs if pace is not None)
+    full = by_turn((turn, pace) for turn, pace in pairs if pace is not None)
     _add(found, "fps_full", full, unit="frames a second", better="higher")
     latents = {turn: [p / model.frames_per_latent for p in paces] for turn, paces in full.items()}
     _add(found, "latents_full", latents, unit="latent frames a second", better="higher")
@@ -106,7 +106,7 @@ def _paces(found: Conclusion, streams: Streams, native: int) -> None:
         return
     chunks = streams[0][1].frames
     ends = [float(sum(chunks[: k + 1])) for k in range(1, len(chunks))]
-    rows = _by_turn((turn, s.paces) for turn, s in streams)
+    rows = by_turn((turn, s.paces) for turn, s in streams)
     unit = "frames a second per native horizon"
     found.estimates["fps_slope"] = stats.slope(
         rows, [end / native for end in ends], unit=unit, over=TURN
@@ -138,7 +138,7 @@ def switches(
     if not model.switches_prompt:
         found.estimates["switch"] = stats.missing("n/a: cannot change its prompt while it streams")
         return
-    waits = _by_turn((turn, 1000 * Stream.of(t).wait_at(frame)) for turn, frame, t in timings)
+    waits = by_turn((turn, 1000 * Stream.of(t).wait_at(frame)) for turn, frame, t in timings)
     _add(found, "switch", waits, unit="ms", better="lower")
 
 
@@ -150,7 +150,7 @@ def parts(found: Conclusion, timings: Sequence[tuple[str, Timing]]) -> None:
     """
     named = [(turn, [{k: c.get(k, 0.0) for k in PARTS} for c in t.spans]) for turn, t in timings]
     whole = [sum(seconds for _, seconds in t.chunks) for _, t in timings]
-    share = _by_turn(
+    share = by_turn(
         (turn, sum(sum(c.values()) for c in chunks) / total)
         for (turn, chunks), total in zip(named, whole, strict=True)
     )
@@ -166,7 +166,7 @@ def parts(found: Conclusion, timings: Sequence[tuple[str, Timing]]) -> None:
             found.estimates[f"part_{name}"] = stats.missing(reason)
         return
     for name in PARTS:
-        times = _by_turn(
+        times = by_turn(
             (turn, 1000 * c[name]) for turn, chunks in named for c in _told(name, chunks)
         )
         _add(found, f"part_{name}", times, unit="ms", better="lower")
@@ -180,7 +180,8 @@ def _told(part: str, chunks: list[dict[str, float]]) -> list[dict[str, float]]:
 # --- by turn --------------------------------------------------------------------------------------
 
 
-def _by_turn(pairs: Iterable[tuple[str, Value]]) -> dict[str, list[Value]]:
+def by_turn(pairs: Iterable[tuple[str, Value]]) -> dict[str, list[Value]]:
+    """Values of each turn, in the order of play."""
     found: dict[str, list[Value]] = defaultdict(list)
     for turn, value in pairs:
         found[turn].append(value)

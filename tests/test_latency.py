@@ -512,4 +512,12 @@ def test_requests_are_never_batched(time: FakeClock, tmp_path: Path) -> None:
 def test_too_few_streams_say_nothing_of_warmth_or_noise() -> None:
     stream = Stream((2, 2), (0.1, 0.1))
     assert latency.warm_from([stream] * 3) is None
-    assert latency.noise([stream]) is None
+    assert latency.noise([[stream], [stream]]) is None
+
+
+def test_noise_is_what_streams_of_one_turn_differ_by() -> None:
+    rng = np.random.default_rng(0)
+    for size in (2, 3, 8):
+        speeds = np.exp(rng.normal(0, 0.3, (2000, 1)) + rng.normal(0, 0.05, (2000, size)))
+        found = latency.noise([[Stream((2, 2), (1.0, s)) for s in row] for row in speeds])
+        assert found == pytest.approx(0.05, rel=0.1), size

@@ -25,14 +25,18 @@ from sfbench.video import pixel_hash, read_clip
 import fakes
 
 CHILD = """
-import sys
+import os, sys, time
 from pathlib import Path
 import fakes
 from sfbench.models import resolve
 from sfbench.runner import run_shard
 from sfbench.shards import Shard
 name, out, count, index = sys.argv[1:]
-task, shard = fakes.FakeTask(arms=("own",)), Shard(int(count), int(index))
+class Task(fakes.FakeTask):
+    def score(self, request, frames):
+        time.sleep(float(os.environ.get("PAUSE", 0)))
+        return super().score(request, frames)
+task, shard = Task(arms=("own",)), Shard(int(count), int(index))
 print(run_shard(task, resolve(name), Path(out), shard, batch=4, clips="all"))
 """
 REQUESTS = 12  # in batches of 4, 2, 4, 2
@@ -182,7 +186,8 @@ def test_a_shard_killed_anywhere_goes_on(
     rng = random.Random(1)
     struck = 0
     for lines_before in (0, 1, 5):
-        struck += killed_after(lines_before, out, 1, rng.uniform(0, 0.05), environment)
+        slow = environment | {"PAUSE": "0.2"}  # a record: so that the kill comes before the end
+        struck += killed_after(lines_before, out, 1, rng.uniform(0, 0.1), slow)
         assert isinstance(part(out, 2, 2), Missing), "the other one is not held up"
     assert struck == 3
     assert isinstance(part(out, 1, 2), Result)

@@ -8,14 +8,13 @@ than JSON of ours ever is, or not finite.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import from_json
 
 JSON_BYTES, LINE_BYTES, LINES_BYTES = 2**24, 2**22, 2**28
 """Largest JSON file, longest line of a file of lines, and largest file of lines, in bytes."""
@@ -60,15 +59,30 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
 
 
 def parse_json(data: bytes) -> Any:
-    """JSON of bounded depth, without NaN, infinity or whole numbers past 64 bits."""
+    """JSON of bounded depth, each key once, without NaN, infinity or whole numbers past 64 bits."""
     ensure_modest(data)
-    return from_json(data, allow_inf_nan=False)
+    try:
+        return json.loads(data, object_pairs_hook=_once, parse_constant=_not_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def ensure_modest(data: bytes) -> None:
     """Refuse whole numbers past 64 bits: arithmetic with them fails, or takes for ever."""
     if LARGE_NUMBER.search(data):
         raise ValueError("it holds a number of 20 digits or more")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless a key comes twice: readers differ in which one they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key comes twice")
+    return found
+
+
+def _not_finite(name: str) -> Any:
+    raise ValueError(f"it holds {name}")
 
 
 def lines(path: Path, limit: int = LINES_BYTES) -> Iterator[tuple[int, bytes]]:

@@ -102,7 +102,7 @@ def test_every_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^a-z]", name.lower())[0] for name in project["dependencies"]}
     declared |= {"yaml"} if "pyyaml" in declared else set()
-    pattern = re.compile(r"^(?:from|import) ([a-z_]+)", re.MULTILINE)
+    pattern = re.compile(r"^(?:from|import) ([a-z0-9_]+)", re.MULTILINE)
     used = {
         name
         for folder in FOLDERS

@@ -314,7 +314,8 @@ def test_a_board_has_the_charts_of_its_curves(runs: Path) -> None:
     assert [chart.title for chart in the_rest(long, known)] == ["new"]
     drift = shown_first(long, known)[0]
     assert len(drift.rows) == 8 and len(drift.head) == 1 + 5
-    assert len(shown_first(long, known)[1].plots) == len(NAMES)  # a panel a model
+    panels = [plot.title for plot in shown_first(long, known)[1].plots]
+    assert len(panels) == len(NAMES) + 1 and panels[-1] == "teacher"  # a panel a model
 
 
 def test_cheats_are_drawn_but_off_and_names_are_escaped(runs: Path) -> None:

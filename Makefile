@@ -10,11 +10,13 @@ VBENCH_PIP   := $(VBENCH)/bin/python -m pip install --quiet --disable-pip-versio
 
 SHELL := bash
 
-.PHONY: help quickstart test lint reference bench gpu board vbench-env test-vbench clean
+.PHONY: help quickstart test check-results golden lint reference bench gpu board vbench-env test-vbench clean
 
 help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
-	@echo "make test         environment, then lint, types and tests"
+	@echo "make test         environment, then lint, types, tests, and every metric and row checked"
+	@echo "make check-results  compute every committed row again from its records"
+	@echo "make golden       take the command line and the schema as they are now for right"
 	@echo "make reference    train the shipped models again from their recipes (hours)"
 	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's tables"
 	@echo "make bench        speed ratios on this machine"
@@ -45,6 +47,15 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	@echo "== sfbench certify: every metric against what it declares =="
 	OMP_NUM_THREADS=1 $(BIN)/sfbench certify
+	@echo "== sfbench verify: every committed row against its records =="
+	OMP_NUM_THREADS=1 $(BIN)/sfbench verify results
+
+check-results: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/sfbench verify results
+
+golden: $(STAMP)
+	$(BIN)/python tests/test_golden_cli.py > tests/golden/cli.txt
+	$(BIN)/sfbench schema > results/schema.json
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FAILURES, USAGE, INTERRUPTED, INCOMPARABLE = 1, 2, 3, 4
+FAILURES, USAGE, INTERRUPTED, INCOMPARABLE, INVALID = 1, 2, 3, 4, 5
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

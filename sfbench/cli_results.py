@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import registry
-from .cli_common import FAILURES, use_threads
+from .cli_common import FAILURES, INVALID, use_threads
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -16,22 +16,95 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(
     epilog="""\b
 Examples:
-  sfbench verify --model mymodule:MyModel
+  sfbench verify results
+  sfbench verify runs/long-horizon-full/mine --rescore 20
   sfbench verify --model 'cmd:python examples/cmd_model.py'"""
 )
 def verify(
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model; see `sfbench list models`.")],
-    size: Annotated[int, typer.Option(min=8, help="Pixels a side.")] = 32,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="Run directories, or folders of them."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model instead; see `sfbench list models`."),
+    ] = None,
+    rescore: Annotated[
+        int, typer.Option(min=0, help="Clips a row that are scored again, where they are here.")
+    ] = 3,
+    size: Annotated[int, typer.Option(min=8, help="Of a model: pixels a side.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Check that a model keeps the contract, and say in words where it does not."""
-    use_threads(threads)
-    from .verify import verify as check
+    """Compute finished rows again from their records and clips, or check a model's contract.
 
-    report = check(model, size=size)
+    Says in words what does not hold. A row that is wrong is exit code 5, a model 1.
+    """
+    if bool(paths) == bool(model):
+        raise typer.BadParameter("name either finished rows or one --model")
+    use_threads(threads)
+    if model:
+        _verify_model(model, size)
+    else:
+        _verify_rows(paths or [], rescore)
+
+
+def _verify_model(name: str, size: int) -> None:
+    from .verify_model import verify as check
+
+    report = check(name, size=size)
     print("\n".join(report.lines()))
     if not report.ok:
         raise typer.Exit(FAILURES)
+
+
+def _verify_rows(paths: list[Path], rescore: int) -> None:
+    from .verify_rows import check, check_tables, rows
+
+    wrong = 0
+    for row in rows(paths):
+        found = check(row, rescore)
+        print("\n".join(found.lines()), flush=True)
+        wrong += not found.ok
+    for finding in [finding for path in paths for finding in check_tables(path)]:
+        print(f"wrong  {finding}")
+        wrong += 1
+    if wrong:
+        raise typer.Exit(INVALID)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench submit runs/long-horizon-full/mine --dry-run
+  sfbench submit runs/long-horizon-full/mine --to results"""
+)
+def submit(
+    run: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    to: Annotated[Path, typer.Option(help="Folder of results in a clone.")] = Path("results"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and print what would be added.")
+    ] = False,
+) -> None:
+    """Verify a finished run, and copy what a pull request adds to results/."""
+    from .submit import prepare, write
+
+    found = prepare(run, to)
+    if not dry_run:
+        write(found)
+    print("\n".join(found.lines()))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  sfbench schema
+  sfbench schema > schema.json"""
+)
+def schema() -> None:
+    """Print the JSON schema of all files that sfbench writes."""
+    from .row_files import schema as text
+
+    print(text(), end="")
 
 
 @app.command(

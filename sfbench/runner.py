@@ -327,7 +327,7 @@ def _conclude(
         provenance=provenance,
         records_sha256=store.records_sha256(),
         **concluded(task, card, requests, records),
-    )
+    ).sealed()
 
 
 def concluded(

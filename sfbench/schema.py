@@ -339,6 +339,13 @@ class Result(Base):
     failures: dict[str, int] = {}
     """Failure kind to count."""
     records_sha256: str
+    sha256: str = ""
+    """Of all else in this result, so that a change of any byte shows; empty in version 1."""
+
+    def sealed(self) -> Result:
+        """With its hash."""
+        rest = self.model_dump(mode="json", exclude={"sha256"})
+        return self.model_copy(update={"sha256": digest(rest)})
 
     @property
     def comparison(self) -> dict[str, str]:

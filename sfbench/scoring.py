@@ -72,7 +72,7 @@ def score(
             per_prompt=conclusion.per_prompt,
             failures=dict(failures),
             records_sha256=store.records_sha256(),
-        )
+        ).sealed()
         store.finish(result)
     return result
 

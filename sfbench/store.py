@@ -127,8 +127,7 @@ class Store:
     def finish(self, result: Result) -> Path:
         """Write ``result.json``."""
         path = self.root / RESULT
-        text = json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
-        write_atomic(path, (text + "\n").encode())
+        write_atomic(path, as_bytes(result.model_dump(mode="json")))
         return path
 
     def load(self, name: str = RECORDS) -> None:
@@ -151,7 +150,7 @@ def adopt(root: Path, manifest: Mapping[str, Any]) -> None:
     """Make the directory that of ``manifest``; one of another configuration is refused."""
     path = root / MANIFEST
     if not path.exists():
-        write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        write_atomic(path, as_bytes(manifest))
         return
     differing = differences(_of_today(read_manifest(root)), json.loads(json.dumps(manifest)))
     if differing:
@@ -160,6 +159,11 @@ def adopt(root: Path, manifest: Mapping[str, Any]) -> None:
             f"{root} belongs to another configuration ({shown}); choose another --out or "
             "remove the directory."
         )
+
+
+def as_bytes(content: Mapping[str, Any]) -> bytes:
+    """How manifests and results are written: equal content, equal bytes."""
+    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def sweep(root: Path) -> None:

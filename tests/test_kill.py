@@ -83,7 +83,7 @@ def check_clip(record: Record, out: Path) -> None:
 
 
 def comparable(result: Result) -> dict[str, object]:
-    return result.model_dump(exclude={"provenance", "records_sha256"})
+    return result.model_dump(exclude={"provenance", "records_sha256", "sha256"})
 
 
 def untimed(out: Path) -> list[dict[str, object]]:

@@ -80,7 +80,7 @@ def lines(out: Path) -> list[str]:
 
 def concluded(out: Path) -> dict[str, object]:
     result = Result.model_validate_json((out / "result.json").read_bytes())
-    return result.model_dump(exclude={"provenance", "records_sha256"})
+    return result.model_dump(exclude={"provenance", "records_sha256", "sha256"})
 
 
 def ensure_equal(out: Path, expected: Path) -> None:

@@ -16,7 +16,7 @@ from sfbench import registry
 from sfbench.interfaces import Frames
 from sfbench.schema import ModelCard, Prompt, Request
 from sfbench.tasks.shapes import Shapes
-from sfbench.verify import Report, examine, verify
+from sfbench.verify_model import Report, examine, verify
 
 import fakes
 

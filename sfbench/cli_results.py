@@ -97,8 +97,7 @@ def submit(
 @app.command(
     epilog="""\b
 Examples:
-  sfbench schema
-  sfbench schema > schema.json"""
+  sfbench schema"""
 )
 def schema() -> None:
     """Print the JSON schema of all files that sfbench writes."""

@@ -43,33 +43,11 @@ def said(
 
 # --- the surface ----------------------------------------------------------------------------------
 
-FROZEN = {
-    "run": "--all-clips --batch --dataset --dry-run --limit --model --out --retry-errors --scope "
-    "--seeds --shard --size --task --threads --tier",
-    "score": "--against --download --dry-run --extended-prompts --name --native --out "
-    "--retry-errors --task --vbench --vbench-mode --vbench-python --videos",
-    "verify": "--model --size --threads",
-    "train-reference": "--method --out --preset --resume --set --threads",
-    "report": "--embed --format --headline --out runs",
-    "compare": "--allow-mismatch --json --results --task rows",
-    "certify": "--clips --jobs --out --videos metric",
-    "doctor": "--json --out --vbench-python",
-    "list": "--json what",
-}
-
-
-def test_the_surface_does_not_change_by_accident() -> None:
-    found = {
-        name: " ".join(sorted(option for p in command.params for option in p.opts))  # type: ignore[attr-defined]
-        for name, command in COMMANDS.items()
-    }
-    assert found == FROZEN
-
 
 def examples() -> Iterator[str]:
     for command in (COMMAND, *COMMANDS.values()):
         epilog = command.epilog  # type: ignore[attr-defined]
-        assert epilog.count("  sfbench ") >= 2
+        assert "  sfbench " in epilog
         yield from (line.strip() for line in epilog.splitlines() if line.startswith("  sfbench "))
 
 

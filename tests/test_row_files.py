@@ -29,9 +29,7 @@ def valid(document: dict[str, Any], kind: str, content: Any) -> bool:
 
 
 def test_the_committed_schema_is_the_printed_one() -> None:
-    assert (RESULTS / "schema.json").read_text() == schema(), (
-        "if that is meant: make golden"
-    )
+    assert (RESULTS / "schema.json").read_text() == schema(), "if that is meant: make golden"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.parent.name}-{row.name}")

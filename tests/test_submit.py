@@ -97,7 +97,7 @@ def test_code_that_nobody_can_find_again_is_refused(
 
 def test_a_part_of_a_run_and_a_cheat_are_refused(tmp_path: Path) -> None:
     runner.run(LongHorizon(tier="smoke"), Mine(), tmp_path / "part", limit=2)
-    with pytest.raises(Refused, match="is INVALID: .*limit: 2 of 8"):
+    with pytest.raises(Refused, match=r"is INVALID: .*limit: 2 of 8"):
         prepare(tmp_path / "part", tmp_path / "results")
 
     class Cheat(Mine):

@@ -282,24 +282,25 @@ def _log_rank(column: Column, entries: tuple[Entry, Entry]) -> tuple[LogRank | N
         if not clips:
             return None, f"no records beside the result of {entry.label} ({entry.folder})"
         watched.append(clips)
-    sides = [([time for time, _ in clips], [failed for _, failed in clips]) for clips in watched]
-    p = survival.log_rank(*sides)
+    p = survival.log_rank(*watched)
     if p is None:
-        return None, "nobody failed, or fewer than two clips"
-    means = [sum(times) / len(times) for times, _ in sides]
-    return LogRank(p, means[0] > means[1], (len(watched[0]), len(watched[1]))), ""
+        return None, "nobody failed, or fewer than two prompts in common"
+    sides = [[time for clips in side.values() for time, _ in clips] for side in watched]
+    means = [sum(times) / len(times) for times in sides]
+    return LogRank(p, means[0] > means[1], (len(sides[0]), len(sides[1]))), ""
 
 
 def _watched(
     entry: Entry, failure_time: Callable[[Scores], float | None]
-) -> list[tuple[float, bool]]:
-    """Each free clip: when it failed, or until when it was watched."""
-    found = []
+) -> dict[str, list[tuple[float, bool]]]:
+    """Each free clip by prompt: when it failed, or until when it was watched."""
+    found: dict[str, list[tuple[float, bool]]] = {}
     for record in read_records(entry.folder):
         if record.request.arm == "free" and record.scores is not None:
             time = failure_time(record.scores)
             end = float(record.request.geometry.frames)
-            found.append((end if time is None else time, time is not None))
+            clips = found.setdefault(record.request.prompt.id, [])
+            clips.append((end if time is None else time, time is not None))
     return found
 
 

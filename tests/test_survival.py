@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sfbench import survival
 
@@ -40,32 +41,67 @@ def test_median_time_to_failure_is_recovered() -> None:
 
 
 def watched(
-    rng: np.random.Generator, median: float, clips: int = 32
-) -> tuple[list[float], list[bool]]:
-    times = rng.exponential(median / np.log(2), clips)
-    return np.minimum(times, 96).tolist(), (times < 96).tolist()
+    rng: np.random.Generator, median: float, prompts: int = 32, seeds: int = 1, own: float = 1.0
+) -> survival.Watched:
+    """Exponential times; ``own``: share of a prompt's seeds that have a time of their own."""
+    found = {}
+    for n in range(prompts):
+        common, single = rng.exponential(median / np.log(2), (2, seeds))
+        times = np.where(rng.random(seeds) < own, single, common[0])
+        found[f"p{n}"] = [(float(min(t, 96)), bool(t < 96)) for t in times]
+    return found
 
 
-def test_log_rank_tells_models_apart_and_seldom_equal_ones() -> None:
+def test_log_rank_tells_models_apart_and_seldom_equal_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the clips of a prompt fail together, which the test of single clips takes ill."""
+    monkeypatch.setattr(survival, "FLIPS", 999)
     rng = RNG(3)
     slow = survival.log_rank(watched(rng, 60), watched(rng, 15))
     assert slow is not None and slow < 0.01
-    alike = [survival.log_rank(watched(rng, 30), watched(rng, 30)) for _ in range(400)]
-    false = np.mean([p < 0.05 for p in alike if p is not None])
-    assert false < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    told, taken_as_single = [], []
+    for _ in range(300):
+        a, b = (watched(rng, 30, prompts=24, seeds=4, own=0.1) for _ in range(2))
+        told.append(survival.log_rank(a, b))
+        sides = [[clip for clips in side.values() for clip in clips] for side in (a, b)]
+        censored = [
+            stats.CensoredData.right_censored([t for t, _ in side], [not f for _, f in side])
+            for side in sides
+        ]
+        taken_as_single.append(stats.logrank(*censored).pvalue)
+    false = np.mean([p < 0.05 for p in told if p is not None])
+    assert false < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(np.array(taken_as_single) < 0.05) > 0.2
 
 
 def test_log_rank_by_hand() -> None:
-    # At 1 one of 2 + 2 fails on the left, at 2 the other (of 1 + 2); the right is censored at 3:
-    # observed 2 - expected (1/2 + 1/3), variance 1/4 + 2/9.
-    p = survival.log_rank(([1, 2], [True, True]), ([3, 3], [False, False]))
-    z = (2 - 5 / 6) / np.sqrt(1 / 4 + 2 / 9)
-    from scipy import stats
+    # Both together: at 1 one of 4 fails, at 2 one of 3; H is 1/4, then 7/12, and stays.
+    # Scores: 3/4 and 5/12 on the left, -7/12 twice on the right, so the differences of the prompts
+    # are 4/3 and 1. Of their four exchanges two, none and all, part the models as far: p = 1/2.
+    left = {"p": [(1.0, True)], "q": [(2.0, True)]}
+    right = {"p": [(3.0, False)], "q": [(3.0, False)]}
+    assert survival.log_rank(left, right) == pytest.approx(0.5)
+    assert survival.log_rank(right, left) == pytest.approx(0.5)
 
-    assert p == pytest.approx(2 * stats.norm.sf(z), abs=1e-5)
+
+def test_log_rank_agrees_with_scipy_where_clips_are_independent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(survival, "FLIPS", 4999)
+    rng = RNG(5)
+    for median in (30, 40, 55):
+        a, b = watched(rng, 30, prompts=200), watched(rng, median, prompts=200)
+        sides = [
+            stats.CensoredData.right_censored(
+                [c[0][0] for c in side.values()], [not c[0][1] for c in side.values()]
+            )
+            for side in (a, b)
+        ]
+        assert survival.log_rank(a, b) == pytest.approx(stats.logrank(*sides).pvalue, abs=0.06)
 
 
-def test_log_rank_needs_failures_and_clips() -> None:
-    alive = ([96.0] * 4, [False] * 4)
+def test_log_rank_needs_failures_and_prompts() -> None:
+    alive = {f"p{n}": [(96.0, False)] for n in range(4)}
     assert survival.log_rank(alive, alive) is None
-    assert survival.log_rank(([5.0], [True]), alive) is None
+    assert survival.log_rank({"p0": [(5.0, True)]}, alive) is None

@@ -1,24 +1,22 @@
 """Time to failure under right censoring: survival curves, medians, and tests between models.
 
-A clip that never fails is censored: it is known to have lived until watching ended, no more. Curves
-and medians take clips as independent, so of several seeds a prompt their intervals are too narrow;
-the test between models does not: there the prompt is what is drawn.
+A clip that never fails is censored: it is known to have lived until watching ended, no more. The
+prompt is what is drawn: clips of one prompt may fail alike, in intervals as in the test.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from . import stats
 from .schema import Better, Estimate
 
-Times = Sequence[float]
 Watched = Mapping[str, Sequence[tuple[float, bool]]]
 """Prompt -> of each clip, when it failed or until when it was watched, and whether it failed."""
 
@@ -27,61 +25,52 @@ FLIPS = 99_999
 
 
 def survival(
-    times: Sequence[float],
-    failed: Sequence[bool],
-    at: Sequence[float],
-    *,
-    better: Better | None = "higher",
+    clips: Watched, at: Sequence[float], *, better: Better | None = "higher"
 ) -> tuple[Estimate, ...]:
-    """Share still alive after each time of ``at``: Kaplan-Meier with a log-log interval.
+    """Share still alive after each time of ``at``: Kaplan-Meier over all clips.
 
-    ``times`` is when a clip failed or, where ``failed`` is False, until when it was watched. Where
-    Kaplan-Meier has no interval (nobody or everybody has failed) Wilson's stands in.
+    Its interval is over prompts: on the scale ``log(-log S)``, by leaving out one prompt after the
+    other (jackknife). Where the curve of some such part is at 0 or 1, which has no such scale,
+    Wilson's interval of as many prompts stands in.
     """
-    n = len(times)
-    if n < 2:
-        alive = [None if not n else float(not failed[0] or times[0] > t) for t in at]
-        return tuple(_point(a, None, None, n, "one clip", "share", better) for a in alive)
-    curve: Any = scipy_stats.ecdf(_censored(times, failed)).sf
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # undefined where all or none are alive
-        band = curve.confidence_interval(stats.CONFIDENCE, method="log-log")
+    n, prompts = sum(map(len, clips.values())), sorted(clips)
+    values = _alive(clips, at)
+    if len(prompts) < 2:
+        return tuple(_point(v, None, None, n, len(prompts), "one prompt", "share") for v in values)
+    parts = np.array([_alive({p: clips[p] for p in prompts if p != out}, at) for out in prompts])
     points = []
-    for t in at:
-        value, low, high = (float(f.evaluate(t)) for f in (curve, band.low, band.high))
-        method = "Kaplan-Meier; log-log"
-        if not (math.isfinite(low) and math.isfinite(high) and 0 < value < 1):
-            low, high = stats.wilson(value * n, n)
-            method = "Kaplan-Meier; Wilson"
-        points.append(_point(value, low, high, n, method, "share", better))
+    for value, column in zip(values, parts.T, strict=True):
+        method = "Kaplan-Meier; log-log, jackknife over prompts"
+        if 0 < value < 1 and (column > 0).all() and (column < 1).all():
+            low, high = _log_log(value, column)
+        else:
+            low, high = stats.wilson(value * len(prompts), len(prompts))
+            method = "Kaplan-Meier; Wilson over prompts"
+        points.append(_point(value, low, high, n, len(prompts), method, "share", better))
     return tuple(points)
 
 
 def median_survival(
-    times: Sequence[float],
-    failed: Sequence[bool],
-    *,
-    unit: str = "",
-    better: Better | None = "higher",
+    clips: Watched, *, unit: str = "", better: Better | None = "higher"
 ) -> Estimate:
     """Median time to failure under right censoring, by inverting Kaplan-Meier and its band.
 
     ``None`` where it was not reached: more than half were alive when watching ended. ``low`` is
     then, at the most, the end of watching.
     """
-    n = len(times)
-    if n < 2:
-        return stats.missing("median survival: needs two clips", unit=unit, better=better)
-    at = sorted({t for t, f in zip(times, failed, strict=True) if f})
-    points = survival(times, failed, at)
+    flat = [clip for prompt in clips.values() for clip in prompt]
+    if len(clips) < 2:
+        return stats.missing("median survival: needs two prompts", unit=unit, better=better)
+    at = sorted({time for time, failed in flat if failed})
+    points = survival(clips, at)
     value = _first(at, [p.value for p in points])
     low = _first(at, [p.low for p in points])
     high = _first(at, [p.high for p in points])
-    method, end = "Kaplan-Meier median", float(max(times))
+    method, end = "Kaplan-Meier median, over prompts", float(max(time for time, _ in flat))
     low = end if low is None else low
     if value is None:
         method += f", not reached: more than half alive at {end:g}"
-    return _point(value, low, high, n, method, unit, better)
+    return _point(value, low, high, len(flat), len(clips), method, unit, better)
 
 
 def log_rank(first: Watched, second: Watched) -> float | None:
@@ -129,9 +118,22 @@ def _score(clips: Sequence[tuple[float, bool]], hazard: Mapping[float, float]) -
 # --- helpers --------------------------------------------------------------------------------------
 
 
-def _censored(times: Times, failed: Sequence[bool]) -> Any:
-    data = np.asarray(times, np.float64)
-    return scipy_stats.CensoredData.right_censored(data, ~np.asarray(failed, bool))
+def _alive(clips: Watched, at: Sequence[float]) -> list[float]:
+    """The Kaplan-Meier curve at some times."""
+    flat = [clip for prompt in clips.values() for clip in prompt]
+    times, left = [time for time, _ in flat], [not failed for _, failed in flat]
+    censored: Any = scipy_stats.CensoredData.right_censored(times, left)
+    curve: Any = scipy_stats.ecdf(censored).sf
+    return [float(curve.evaluate(t)) for t in at]
+
+
+def _log_log(value: float, parts: NDArray[np.float64]) -> tuple[float, float]:
+    """Interval of a share from those of the sample without each prompt, ``[P]``."""
+    scale, count = np.log(-np.log(parts)), len(parts)
+    error = math.sqrt((count - 1) / count * ((scale - scale.mean()) ** 2).sum())
+    half = float(scipy_stats.t.ppf(0.5 + stats.CONFIDENCE / 2, count - 1)) * error
+    middle = math.log(-math.log(value))
+    return math.exp(-math.exp(middle + half)), math.exp(-math.exp(middle - half))
 
 
 def _first(at: Sequence[float], alive: Sequence[float | None]) -> float | None:
@@ -144,16 +146,17 @@ def _point(
     low: float | None,
     high: float | None,
     n: int,
+    clusters: int,
     method: str,
     unit: str,
-    better: Better | None,
+    better: Better | None = None,
 ) -> Estimate:
     return Estimate(
         value=_rounded(value),
         low=_rounded(low),
         high=_rounded(high),
         n=n,
-        clusters=n,
+        clusters=clusters,
         method=method,
         unit=unit,
         better=better,

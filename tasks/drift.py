@@ -149,15 +149,16 @@ def lost_windows(scores: Scores) -> Floats:
 
 
 def _survival(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
-    times = [failure_time(scores) for _, scores in clips]
-    failed = [time is not None for time in times]
-    watched = [FRAMES if time is None else time for time in times]
-    alive = _grouped((p, float(time is None)) for (p, _), time in zip(clips, times, strict=True))
+    watched: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for prompt, scores in clips:
+        time = failure_time(scores)
+        watched[prompt].append((FRAMES if time is None else time, time is not None))
+    alive = {p: [float(not failed) for _, failed in rows] for p, rows in watched.items()}
     found.estimates["alive_8x"] = stats.share(alive, unit="share", better="higher")
     found.per_prompt["alive_8x"] = stats.by_prompt(alive)
-    found.estimates["time_to_failure"] = survival.median_survival(watched, failed, unit="frames")
+    found.estimates["time_to_failure"] = survival.median_survival(watched, unit="frames")
     at = (0.0, *_ends(clips))
-    found.curves["alive"] = Curve(x=at, x_label="frame", y=survival.survival(watched, failed, at))
+    found.curves["alive"] = Curve(x=at, x_label="frame", y=survival.survival(watched, at))
 
 
 def failure_time(scores: Scores) -> float | None:

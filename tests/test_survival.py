@@ -11,35 +11,6 @@ from sfbench import survival
 RNG = np.random.default_rng
 
 
-def test_survival_handles_censoring() -> None:
-    # Kaplan and Meier by hand: at 2, 1 of 4 fails; at 4, 1 of the 2 that are still watched.
-    times, failed = [2.0, 3.0, 4.0, 6.0], [True, False, True, False]
-    alive = [point.value for point in survival.survival(times, failed, [1, 2, 3, 4, 6])]
-    assert alive == pytest.approx([1, 0.75, 0.75, 0.375, 0.375])
-    assert survival.median_survival(times, failed).value == 4
-    ignoring_censoring = survival.survival(times, [True] * 4, [4])[0].value
-    assert ignoring_censoring == pytest.approx(0.25)
-
-
-def test_survival_has_an_interval_where_nobody_failed() -> None:
-    (point,) = survival.survival([96.0] * 32, [False] * 32, [96.0])
-    assert point.value == 1 and point.low is not None and 0.85 < point.low < 0.95
-    assert "Wilson" in point.method
-
-
-def test_a_median_that_was_not_reached_says_so() -> None:
-    median = survival.median_survival([96.0] * 31 + [12.0], [False] * 31 + [True])
-    assert median.value is None and median.low == 96 and "not reached" in median.method
-    assert survival.median_survival([5.0], [True]).value is None
-
-
-def test_median_time_to_failure_is_recovered() -> None:
-    times = RNG(2).exponential(30 / np.log(2), 300)  # median 30
-    median = survival.median_survival(list(np.minimum(times, 96)), list(times < 96))
-    assert median.low is not None and median.high is not None and median.value is not None
-    assert median.low < 30 < median.high and abs(median.value - 30) < 5
-
-
 def watched(
     rng: np.random.Generator, median: float, prompts: int = 32, seeds: int = 1, own: float = 1.0
 ) -> survival.Watched:
@@ -50,6 +21,62 @@ def watched(
         times = np.where(rng.random(seeds) < own, single, common[0])
         found[f"p{n}"] = [(float(min(t, 96)), bool(t < 96)) for t in times]
     return found
+
+
+def single(times: list[float], failed: list[bool]) -> survival.Watched:
+    """A clip a prompt."""
+    return {f"p{n}": [clip] for n, clip in enumerate(zip(times, failed, strict=True))}
+
+
+def test_survival_handles_censoring() -> None:
+    # Kaplan and Meier by hand: at 2, 1 of 4 fails; at 4, 1 of the 2 that are still watched.
+    times, failed = [2.0, 3.0, 4.0, 6.0], [True, False, True, False]
+    clips = single(times, failed)
+    alive = [point.value for point in survival.survival(clips, [1, 2, 3, 4, 6])]
+    assert alive == pytest.approx([1, 0.75, 0.75, 0.375, 0.375])
+    assert survival.median_survival(clips).value == 4
+    ignoring_censoring = survival.survival(single(times, [True] * 4), [4])[0].value
+    assert ignoring_censoring == pytest.approx(0.25)
+
+
+def test_survival_has_an_interval_where_nobody_failed() -> None:
+    (point,) = survival.survival(single([96.0] * 32, [False] * 32), [96.0])
+    assert point.value == 1 and point.low is not None and 0.85 < point.low < 0.95
+    assert "Wilson" in point.method
+
+
+@pytest.mark.parametrize("own", [1.0, 0.3])
+def test_the_interval_of_a_share_alive_covers_though_clips_of_a_prompt_fail_alike(
+    own: float,
+) -> None:
+    rng, at, trials = RNG(7), [12.0, 30.0, 60.0], 250
+    covered, narrow = np.zeros(3), np.zeros(3)
+    for _ in range(trials):
+        clips = watched(rng, 30, prompts=32, seeds=4, own=own)
+        flat = [clip for rows in clips.values() for clip in rows]
+        for k, point in enumerate(survival.survival(clips, at)):
+            true = 0.5 ** (at[k] / 30)
+            assert point.low is not None and point.high is not None and point.clusters == 32
+            covered[k] += point.low <= true <= point.high
+            half = 1.96 * np.sqrt(true * (1 - true) / len(flat))
+            narrow[k] += abs((point.value or 0) - true) <= half
+    error = 3 * np.sqrt(0.05 * 0.95 / trials)
+    assert (np.abs(covered / trials - 0.95) < error).all(), covered / trials
+    if own < 1:
+        assert (narrow / trials < 0.9).all(), "as if clips were independent"
+
+
+def test_a_median_that_was_not_reached_says_so() -> None:
+    median = survival.median_survival(single([96.0] * 31 + [12.0], [False] * 31 + [True]))
+    assert median.value is None and median.low == 96 and "not reached" in median.method
+    assert survival.median_survival(single([5.0], [True])).value is None
+
+
+def test_median_time_to_failure_is_recovered() -> None:
+    median = survival.median_survival(watched(RNG(2), 30, prompts=75, seeds=4))
+    assert median.low is not None and median.high is not None and median.value is not None
+    assert median.low < 30 < median.high and abs(median.value - 30) < 5
+    assert (median.n, median.clusters) == (300, 75)
 
 
 def test_log_rank_tells_models_apart_and_seldom_equal_ones(

@@ -51,7 +51,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/sfbench verify results
 
 check-results: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/sfbench verify results
+	OMP_NUM_THREADS=1 $(BIN)/sfbench verify results/runs
 
 golden: $(STAMP)
 	$(BIN)/python tests/test_golden_cli.py > tests/golden/cli.txt

@@ -132,6 +132,8 @@ def measure(episodes: Episodes) -> Exposure:
             found.per_prompt[name] = levels(rows)
         else:
             found.estimates[name] = stats.missing(f"n/a: {one.lacking}", better=one.better)
+    if found.estimates["exposure_gap_growth"].value is not None:
+        found.per_prompt["exposure_gap_growth"] = _growths(episodes)
     found.curves = _curves(episodes)
     if ignores_context(found.estimates["context_help"]):
         found.flags = (IGNORES_CONTEXT,)
@@ -158,6 +160,12 @@ def growth(gap: Grouped, episodes: Episodes) -> Estimate:
         return stats.missing("n/a: slope: one chunk only", unit=unit, better="lower")
     x = [end / episodes.horizon for end in episodes.ends]
     return stats.slope(gap, x, unit=unit, better="lower")
+
+
+def _growths(episodes: Episodes) -> dict[str, float]:
+    """The slope of each prompt's gap, so that models can be compared pair by pair."""
+    x = [end / episodes.horizon for end in episodes.ends]
+    return {p: round(v, stats.DIGITS) for p, v in stats.slopes(episodes.gap, x).items()}
 
 
 def prefix_effect(prefixes: Mapping[int, Cells]) -> dict[str, list[list[float]]]:

@@ -132,13 +132,17 @@ def slope(
     over: str = "prompt",
 ) -> Estimate:
     """Least-squares slope over ``x`` of each prompt's mean curve, then the mean over prompts."""
-    slopes, n = {}, 0
-    for prompt, rows in curves.items():
-        n += len(rows)
-        y = np.mean(np.asarray(rows, np.float64), axis=0)
-        slopes[prompt] = float(np.polyfit(np.asarray(x, np.float64), y, 1)[0])
-    estimate = mean(slopes, unit=unit, better=better, of="least-squares slope", over=over)
-    return estimate.model_copy(update={"n": n}) if slopes else estimate
+    own = slopes(curves, x)
+    estimate = mean(own, unit=unit, better=better, of="least-squares slope", over=over)
+    n = sum(map(len, curves.values()))
+    return estimate.model_copy(update={"n": n}) if own else estimate
+
+
+def slopes(curves: Mapping[str, Sequence[Sequence[float]]], x: Sequence[float]) -> dict[str, float]:
+    """Least-squares slope over ``x`` of each prompt's mean curve."""
+    place = np.asarray(x, np.float64)
+    means = {p: np.mean(np.asarray(rows, np.float64), axis=0) for p, rows in curves.items()}
+    return {prompt: float(np.polyfit(place, y, 1)[0]) for prompt, y in means.items()}
 
 
 def share(

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from .interfaces import Task
-from .plain_files import FileError, lines, read_json, read_plain, shown
+from .plain_files import JSON_BYTES, LINES_BYTES, FileError, lines, read_json, read_plain, shown
 from .rebuild import NotHere, footage_of, is_of_footage, task_of
 from .row_files import Manifest, read_manifest, read_result
 from .runner import concluded
-from .schema import SCHEMA_VERSION, Record, Request, Result, Scores, digest
+from .schema import Record, Request, Result, Scores, digest
 from .store import MANIFEST, RECORDS, RESULT, StoreError, as_bytes, inside, parse_record
 from .video import VideoError, pixel_hash, read_clip
 
@@ -114,6 +114,7 @@ def _check(row: Path, rescore: int) -> Checked:
     findings += _requests(manifest, newest, asked)
     findings += _numbers(result, fields, getattr(task, "network", ()))
     clips = [record for record in newest if record.clip]
+    findings += _paths(row, clips)
     here = [r for r in clips if r.clip and (row / r.clip.path).exists()]
     judge = None if is_of_footage(result.task) else task
     scored = _sample(here, rescore) if judge else []
@@ -145,13 +146,13 @@ def _ensure_plain(row: Path) -> None:
 def _forms(row: Path, result: Result) -> Iterator[str]:
     """Each file in the form it is written in; the result and its records under their hashes."""
     for name in (MANIFEST, RESULT):
-        data, content = read_plain(row / name, 2**24), read_json(row / name)
-        if content["schema_version"] == SCHEMA_VERSION and as_bytes(content) != data:
+        if as_bytes(read_json(row / name)) != read_plain(row / name, JSON_BYTES):
             yield f"{name} is not in the form that sfbench writes; some byte of it was changed"
-    data = read_plain(row / RECORDS, 2**30)
+    data = read_plain(row / RECORDS, LINES_BYTES)
     if hashlib.sha256(data).hexdigest() != result.records_sha256:
         yield f"{RECORDS} has another hash than records_sha256 in {RESULT} says"
-    if result.sha256 and result.sha256 != result.sealed().sha256:
+    unsealed = read_json(row / RESULT)["schema_version"] == 1  # version 1 had no such hash
+    if not unsealed and result.sha256 != result.sealed().sha256:
         yield f"{RESULT} has another hash than its own sha256 says"
 
 
@@ -253,6 +254,15 @@ def _sample(records: Sequence[Record], count: int) -> list[Record]:
     return [records[(2 * n + 1) * len(records) // (2 * count)] for n in range(count)]
 
 
+def _paths(row: Path, records: Sequence[Record]) -> Iterator[str]:
+    """Clips that are said to lie outside the row, whether or not there is something."""
+    for record in records:
+        try:
+            inside(row, record.clip.path if record.clip else "")
+        except StoreError as error:
+            yield f"{RECORDS}: {shown(error)}"
+
+
 def _clip(row: Path, record: Record, task: Task | None) -> Iterator[str]:
     """What is wrong with the clip of a record; with a task, also with its scores."""
     ref = record.clip
@@ -262,7 +272,9 @@ def _clip(row: Path, record: Record, task: Task | None) -> Iterator[str]:
         if not path.is_file() or path.is_symlink():
             raise VideoError("it is no plain file")
         frames, fps = read_clip(path, ref.frames, ref.height * ref.width)
-    except (VideoError, StoreError, OSError) as error:
+    except StoreError:
+        return  # told by _paths
+    except (VideoError, OSError) as error:
         yield f"{shown(ref.path)} cannot be read: {shown(error)}"
         return
     if pixel_hash(frames) != ref.sha256 or not math.isclose(fps, ref.fps, rel_tol=0.01):

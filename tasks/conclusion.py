@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sfbench import stats
@@ -24,4 +25,20 @@ class Conclusion:
         self.estimates[name] = stats.mean(values, unit=unit, better=better)
         self.per_prompt[name] = {
             prompt: round(value, stats.DIGITS) for prompt, value in stats.by_prompt(values).items()
+        }
+
+    def add_slope(
+        self,
+        name: str,
+        curves: Mapping[str, Sequence[Sequence[float]]],
+        x: Sequence[float],
+        *,
+        unit: str,
+        better: Better | None = None,
+        over: str = "prompt",
+    ) -> None:
+        """Publish the mean slope over ``x`` of each prompt's mean curve, and those slopes."""
+        self.estimates[name] = stats.slope(curves, x, unit=unit, better=better, over=over)
+        self.per_prompt[name] = {
+            prompt: round(value, stats.DIGITS) for prompt, value in stats.slopes(curves, x).items()
         }

@@ -135,9 +135,7 @@ def _drift(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
     for prompt, row in lost:
         curves[prompt].append([float(value) for value in row])
     horizons = [end / NATIVE for end in _ends(clips)]
-    found.estimates["drift_slope"] = stats.slope(
-        curves, horizons, unit="share lost per horizon", better="lower"
-    )
+    found.add_slope("drift_slope", curves, horizons, unit="share lost per horizon", better="lower")
 
 
 def lost_windows(scores: Scores) -> Floats:

@@ -108,9 +108,7 @@ def _paces(found: Conclusion, streams: Streams, native: int) -> None:
     ends = [float(sum(chunks[: k + 1])) for k in range(1, len(chunks))]
     rows = by_turn((turn, s.paces) for turn, s in streams)
     unit = "frames a second per native horizon"
-    found.estimates["fps_slope"] = stats.slope(
-        rows, [end / native for end in ends], unit=unit, over=TURN
-    )
+    found.add_slope("fps_slope", rows, [end / native for end in ends], unit=unit, over=TURN)
     found.curves["pace"] = Curve(
         x=tuple(ends),
         x_label="frame",

@@ -97,6 +97,16 @@ def test_none_of_32_is_not_certainly_none() -> None:
     assert seeds.high == nothing.high and (seeds.n, seeds.clusters) == (128, 32)
 
 
+def test_the_mean_of_the_slopes_is_the_slope() -> None:
+    rng = np.random.default_rng(0)
+    curves = {f"p{n}": rng.normal(size=(3, 5)).tolist() for n in range(8)}
+    own = stats.slopes(curves, [1, 2, 4, 5, 7])
+    assert own.keys() == curves.keys()
+    assert np.mean(list(own.values())) == pytest.approx(
+        stats.slope(curves, [1, 2, 4, 5, 7]).value, abs=1e-5
+    )
+
+
 def test_slope_is_that_of_each_prompts_mean_curve() -> None:
     x = [0.0, 1.0, 2.0]
     curves = {"a": [[0, 1, 2], [0, 3, 6]], "b": [[5, 7, 9]]}  # slopes 2 and 2

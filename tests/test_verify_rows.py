@@ -72,6 +72,13 @@ def test_a_flipped_byte_is_found_wherever_it_is(row: Path, name: str) -> None:
     assert check(row, rescore=0).ok
 
 
+def test_a_result_without_its_hash_is_found(row: Path) -> None:
+    edited(row / "result.json", lambda r: r.update(sha256=""))
+    assert check(row, rescore=0).findings == (
+        "result.json has another hash than its own sha256 says",
+    )
+
+
 def test_other_pixels_are_found(row: Path) -> None:
     clip = sorted((row / "clips").iterdir())[0]
     frames, fps = read_clip(clip)

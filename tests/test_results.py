@@ -64,7 +64,7 @@ def test_committed_tables_are_what_the_tool_makes(tmp_path: Path) -> None:
 
 
 def test_committed_rows_are_valid_and_closed() -> None:
-    """That each follows from its records is `sfbench verify results`, with which `make test` ends."""
+    """That each follows from its records is shown by `sfbench verify results`, in `make test`."""
     for run in RUNS:
         committed = result(run)
         assert committed.validity.ok, committed.validity.reasons

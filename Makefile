@@ -44,7 +44,7 @@ test: $(STAMP)
 	@echo "== mypy --strict =="
 	$(BIN)/mypy sfbench tasks reference
 	@echo "== pytest =="
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	@echo "== sfbench certify: every metric against what it declares =="
 	OMP_NUM_THREADS=1 $(BIN)/sfbench certify
 	@echo "== sfbench verify: every committed row against its records =="

@@ -104,6 +104,12 @@ class Run:
     figures: dict[str, float] = field(default_factory=dict)  # the newest of each player
     seconds: float = 0.0
     saved: str = "none"
+    _parameters: dict[str, list[Tensor]] = field(init=False, repr=False)
+    """Of each network. Listed once: to walk a small network costs as much as to update it."""
+
+    def __post_init__(self) -> None:
+        networks = {**self.players, "ema": self.ema}
+        self._parameters = {name: [*net.parameters()] for name, net in networks.items()}
 
     @staticmethod
     def start(
@@ -151,7 +157,7 @@ class Run:
         for player in objective.turns(self.step):
             loss, metrics = objective.loss(player, self.step)
             torch.autograd.backward(loss)
-            norm = nn.utils.clip_grad_norm_(self.players[player].parameters(), config.clip)
+            norm = nn.utils.clip_grad_norm_(self._parameters[player], config.clip)
             self._ensure_finite(player, loss, norm)
             optimiser = self.optimisers[player]
             for group in optimiser.param_groups:
@@ -179,8 +185,8 @@ class Run:
         decay = min(config.ema, (1 + updates) / (10 + updates))
         if updates <= config.ema_start:
             decay = 0.0
-        lead = next(iter(self.players.values()))
-        torch._foreach_lerp_([*self.ema.parameters()], [*lead.parameters()], 1 - decay)
+        name, lead = next(iter(self.players.items()))
+        torch._foreach_lerp_(self._parameters["ema"], self._parameters[name], 1 - decay)
         for average, current in zip(self.ema.buffers(), lead.buffers(), strict=True):
             average.copy_(current)
 

@@ -64,12 +64,12 @@ def play(model: VideoModel, requests: Sequence[Request], truth: Truth) -> list[P
         reason = f"{model.card.name} {reason}"
         return [Failure(kind="unsupported", reason=reason) for _ in requests]
     if len(requests) > 1 and isinstance(model, BatchedModel):
-        pasts = [Past(request, truth) for request in requests]
         try:
+            pasts = [Past(request, truth) for request in requests]
             return list(_play_together(model.generate_batch, requests, pasts))
         except (Exception, SystemExit):
             pass  # who is to blame shows below
-    return [_play_alone(model, request, Past(request, truth)) for request in requests]
+    return [_play_alone(model, request, truth) for request in requests]
 
 
 def _unsupported(card: ModelCard, request: Request) -> str:
@@ -168,7 +168,7 @@ def _given(request: Request, truth: Truth) -> Frames:
 # --- one request, or one batch --------------------------------------------------------------------
 
 
-def _play_alone(model: VideoModel, request: Request, past: Past) -> Played | Failure:
+def _play_alone(model: VideoModel, request: Request, truth: Truth) -> Played | Failure:
     def ask(requests: list[Request], contexts: list[Frames | None]) -> Iterator[list[Frames]]:
         (one,), (context,) = requests, contexts
         chunks = model.generate(one) if context is None else model.generate(one, context)
@@ -177,6 +177,7 @@ def _play_alone(model: VideoModel, request: Request, past: Past) -> Played | Fai
         return ([chunk] for chunk in chunks)
 
     try:
+        past = Past(request, truth)
         if request.scope != "e2e" and isinstance(model, Preparing):
             model.prepare(request)
         return _play_together(ask, [request], [past])[0]

@@ -40,7 +40,7 @@ from .certification import Certification, Dose, Quiet, Response
 from .failures import NUISANCES
 from .interfaces import Frames
 from .metrics import Metric
-from .metrics_video import measures_known
+from .metrics_video import VideoMeasure, measures_known
 from .panel import PANEL, Clip
 from .registry import load, providers, unknown
 
@@ -102,7 +102,7 @@ def certify(
     """
     source = load("sources", "world")() if source is None else source
     wanted = chosen(names, source.name)
-    work = partial(_examine, source, tuple(wanted))
+    work = partial(_examine, source, tuple(wanted), _needed(wanted))
     quiet = tests + QUIET
     jobs_of = [("selection", i, False) for i in range(CALIBRATION)]
     jobs_of += [("test", i, i < tests) for i in range(quiet)]
@@ -153,13 +153,24 @@ class Examined(dict[tuple[str, float], Values]):
     """Values of every metric by (what was done to the clip, dose)."""
 
 
-def _examine(source: Source, wanted: Sequence[Metric], job: tuple[str, int, bool]) -> Examined:
+def _needed(wanted: Sequence[Metric]) -> tuple[VideoMeasure, ...]:
+    """The measures of frames that these metrics are or read; asked once, not once a clip."""
+    names = {name for m in wanted for name in (m.name, *getattr(m, "reads", ()))}
+    return tuple(m for m in measures_known() if m.name in names)
+
+
+def _examine(
+    source: Source,
+    wanted: Sequence[Metric],
+    needed: Sequence[VideoMeasure],
+    job: tuple[str, int, bool],
+) -> Examined:
     import cv2
 
     cv2.setNumThreads(1)
     split, index, damage = job
     take = source.take(split, index)
-    look = partial(_values, wanted, take.fps, take.text)
+    look = partial(_values, wanted, needed, take.fps, take.text)
     found = Examined({("clean", 0): look(take.frames), ("other", 0): look(take.other)})
     if not damage:
         return found
@@ -171,9 +182,14 @@ def _examine(source: Source, wanted: Sequence[Metric], job: tuple[str, int, bool
     return found
 
 
-def _values(wanted: Sequence[Metric], fps: float, text: str, frames: Frames) -> Values:
-    needed = {name for m in wanted for name in (m.name, *getattr(m, "reads", ()))}
-    clip = Clip.of(frames, fps, text, [m for m in measures_known() if m.name in needed])
+def _values(
+    wanted: Sequence[Metric],
+    needed: Sequence[VideoMeasure],
+    fps: float,
+    text: str,
+    frames: Frames,
+) -> Values:
+    clip = Clip.of(frames, fps, text, needed)
     return {metric.name: metric.value(clip) for metric in wanted}
 
 

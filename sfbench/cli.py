@@ -70,6 +70,7 @@ Examples:
   sfbench run --model mymodule:MyModel --limit 4
   sfbench run --model videos:my_videos --dry-run
   sfbench run --task quality --out /shared/runs --shard 2/4
+  sfbench run --task video-exposure --dataset folder:held_out --size 832x480 --model mymodule:m
 
 Shards of one run share its folder; each is a process, on any machine. The one that
 finishes last puts the parts together, and so does the same command without --shard."""
@@ -90,10 +91,23 @@ def run(
         str | None, typer.Option(help="How much: smoke, lite or full.", show_default=False)
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset; see `sfbench list datasets`.")
+        str | None,
+        typer.Option(help="Dataset; see `sfbench list datasets`. folder:PATH: your own videos."),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Pixels a side.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Pixels a side; WIDTHxHEIGHT for videos of your own."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds a prompt.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other argument of the task, repeatable; video-exposure has prefix, frames, "
+            "fps, features and split.",
+        ),
+    ] = None,
     scope: Annotated[
         str | None,
         typer.Option(help="What latency times: e2e, dit+decode or dit.", show_default=False),
@@ -135,11 +149,12 @@ def run(
     chosen = {
         "dataset": dataset,
         "tier": tier,
-        "size": size,
+        "size": session.sides(size),
         "seeds": tuple(range(seeds)) if seeds else None,
         "scope": scope,
     }
     given = {name: value for name, value in chosen.items() if value is not None}
+    given |= session.settings(settings or ())
     planned = session.plan_all(task, given, model or [], out, limit)
     if part is not None:
         for plans in planned:

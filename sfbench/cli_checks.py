@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -71,9 +72,13 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Check what works here, and show the command that mends what does not."""
+    from .doctor_child import LOOK_AT_TORCH, Child
+
+    # What takes longest goes first: torch is being imported while the checks themselves are.
+    torch = Child([sys.executable, "-c", LOOK_AT_TORCH])
     from .doctor import examine
 
-    report = examine(out, vbench_python)
+    report = examine(out, vbench_python, torch)
     print(report.model_dump_json(indent=1) if as_json else "\n".join(report.lines()))
     if not report.ok:
         raise typer.Exit(FAILURES)

@@ -32,6 +32,10 @@ def verify(
     rescore: Annotated[
         int, typer.Option(min=0, help="Clips a row that are scored again, where they are here.")
     ] = 3,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="folder:PATH", help="Of rows on videos of your own: where these are."),
+    ] = None,
     size: Annotated[int, typer.Option(min=8, help="Of a model: pixels a side.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
@@ -45,7 +49,7 @@ def verify(
     if model:
         _verify_model(model, size)
     else:
-        _verify_rows(paths or [], rescore)
+        _verify_rows(paths or [], rescore, dataset)
 
 
 def _verify_model(name: str, size: int) -> None:
@@ -57,12 +61,12 @@ def _verify_model(name: str, size: int) -> None:
         raise typer.Exit(FAILURES)
 
 
-def _verify_rows(paths: list[Path], rescore: int) -> None:
+def _verify_rows(paths: list[Path], rescore: int, dataset: str | None) -> None:
     from .verify_rows import check, check_tables, rows
 
     wrong = 0
     for row in rows(paths):
-        found = check(row, rescore)
+        found = check(row, rescore, dataset)
         print("\n".join(found.lines()), flush=True)
         wrong += not found.ok
     for finding in [finding for path in paths for finding in check_tables(path)]:

@@ -1,23 +1,23 @@
 """Rows held against each other, estimate by estimate: `sfbench compare A B`.
 
 A row is named by its model as on a board, by its run directory, or by its result file. Differences
-are paired by prompt. The time to failure, which is censored, has no value a prompt: it is tested by
-log-rank, from the records beside the results.
+are paired by prompt. What has no value a prompt is compared from the records beside the results
+(:mod:`.compare_records`): the time to failure by log-rank, others by a statistic of their task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from . import registry, stats, survival, verdicts
+from . import registry, stats, verdicts
 from .boards import Board, Column, board_of
+from .compare_records import Entry, LogRank, Recorded, not_measured
 from .effects import Effect, effect
 from .leaderboard import differences, require_comparable, sources
-from .schema import Result, Scores
-from .store import read_records
+from .schema import Result
 from .verdicts import MARK, Comparison, Side
 
 MOST = 4  # rows that a message lists
@@ -26,29 +26,6 @@ TIMED = "timed by different commands, so their turns share no moment of the mach
 
 class Unclear(ValueError):
     """Names that no row has, or several; the text is one sentence."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row and where it lies."""
-
-    label: str
-    result: Result
-    folder: Path
-
-
-@dataclass(frozen=True)
-class LogRank:
-    """The test that two models fail alike."""
-
-    p: float
-    longer: bool
-    """Whether the first is alive for longer, on the average clip as far as it was watched."""
-    clips: tuple[int, int]
-
-    def shown(self, comparisons: int = 1) -> bool:
-        """Whether they do not, with so many comparisons taken together."""
-        return self.p * comparisons < 1 - stats.CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -232,7 +209,8 @@ def _listed(names: set[str]) -> str:
 def _pairing(first: Entry, second: Entry) -> Pairing:
     board = board_of(first.result.task.name)
     a, b = Side(first.label, first.result), Side(second.label, second.result)
-    lines = [_line(board, column, a, b, (first, second)) for column in _columns(board, a, b)]
+    recorded = Recorded(first, second)
+    lines = [_line(board, column, a, b, recorded) for column in _columns(board, a, b)]
     mismatch = differences(first.result, second.result)
     return Pairing(first, second, mismatch, tuple(lines))
 
@@ -245,13 +223,18 @@ def _columns(board: Board, *sides: Side) -> list[Column]:
     return [Column(name, name, e.better, e.unit) for name, e in sorted(known.items())]
 
 
-def _line(board: Board, column: Column, a: Side, b: Side, entries: tuple[Entry, Entry]) -> Line:
+def _line(board: Board, column: Column, a: Side, b: Side, recorded: Recorded) -> Line:
     first, second = (side.result.per_prompt.get(column.key, {}) for side in (a, b))
     one = verdicts.comparison(board, column, a, b)
     sizes = effect(first, second, better=column.better, over=board.over)
     if one.made:
         return Line(one, sizes)
-    test, reason = _log_rank(column, entries)
+    test, reason = recorded.log_rank(column.key)
+    if test is None and not reason:
+        again, reason = recorded.statistic(column.key)
+        if again is not None:
+            one = replace(one, gap=again(stats.CONFIDENCE), again=again)
+            reason = "" if one.made else one.gap.method.removeprefix("n/a: ")
     return Line(one, sizes, test, reason or _reason(one))
 
 
@@ -259,49 +242,11 @@ def _reason(one: Comparison) -> str:
     """Why two rows have no paired difference."""
     over, key = one.board.over, one.column.key
     for side in (one.first, one.second):
-        estimate = side.result.estimates.get(key)
-        if estimate is None or (estimate.value is None and estimate.low is None):
-            why = estimate.method.removeprefix("n/a: ") if estimate else "not measured"
+        if why := not_measured(side.result, key):
             return f"{side.label}: {why}"
         if key not in side.result.per_prompt:
             return f"{side.label} has no values by {over}"
     return f"fewer than two {over}s in common"
-
-
-def _log_rank(column: Column, entries: tuple[Entry, Entry]) -> tuple[LogRank | None, str]:
-    """The test, for the estimate that has one; else why there is none."""
-    task = entries[0].result.task.name
-    if column.key != "time_to_failure" or task not in registry.providers("failures"):
-        return None, ""
-    if not all(entry.result.model.causal for entry in entries):
-        return None, ""
-    failure_time = registry.load("failures", task)
-    watched = []
-    for entry in entries:
-        clips = _watched(entry, failure_time)
-        if not clips:
-            return None, f"no records beside the result of {entry.label} ({entry.folder})"
-        watched.append(clips)
-    p = survival.log_rank(*watched)
-    if p is None:
-        return None, "nobody failed, or fewer than two prompts in common"
-    sides = [[time for clips in side.values() for time, _ in clips] for side in watched]
-    means = [sum(times) / len(times) for times in sides]
-    return LogRank(p, means[0] > means[1], (len(sides[0]), len(sides[1]))), ""
-
-
-def _watched(
-    entry: Entry, failure_time: Callable[[Scores], float | None]
-) -> dict[str, list[tuple[float, bool]]]:
-    """Each free clip by prompt: when it failed, or until when it was watched."""
-    found: dict[str, list[tuple[float, bool]]] = {}
-    for record in read_records(entry.folder):
-        if record.request.arm == "free" and record.scores is not None:
-            time = failure_time(record.scores)
-            end = float(record.request.geometry.frames)
-            clips = found.setdefault(record.request.prompt.id, [])
-            clips.append((end if time is None else time, time is not None))
-    return found
 
 
 def _together(pairs: Sequence[Pairing]) -> list[Pairing]:

@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .boards import Column
-from .compare import Entry, Line, Pairing, note
+from .compare import Line, Pairing, note
+from .compare_records import Entry
 from .schema import Estimate
 from .tables import ARROWS, format_estimate
 
 NARROW = 120  # characters of a terminal under which intervals stand below their values
+OPEN = "n/a at an end of an interval: how far it goes on is not known (never within the clip)."
 WINS = Column("wins", "wins", None, "", style="{:.0%}")
 SIZE = Column("d_z", "d_z", None, "", style="{:+.2f}")
 
@@ -24,9 +26,11 @@ def print_pairs(pairs: Sequence[Pairing], console: Console) -> None:
     """Print every pair, then what so many comparisons amount to."""
     for pair in pairs:
         _print(pair, console)
+    made = [line.comparison for pair in pairs for line in pair.lines if line.comparison.made]
     closing = [
         "A - B: paired difference [95 % interval]; d_z: in standard deviations; wins: share on "
         "which A is better, a tie is half; v lower is better, ^ higher.",
+        OPEN if any(None in (one.gap.low, one.gap.high) for one in made) else "",
         note(pairs),
     ]
     for line in filter(None, closing):
@@ -65,10 +69,17 @@ def _texts(line: Line, first: Entry, second: Entry) -> list[str]:
     return [
         f"{column.title} {ARROWS[column.better]}".strip(),
         *(format_estimate(e.result.estimates.get(column.key), column) for e in (first, second)),
-        format_estimate(line.comparison.gap, signed),
+        _gap(line.comparison.gap, signed),
         format_estimate(line.effect.standardised, SIZE),
         format_estimate(line.effect.wins, WINS),
     ]
+
+
+def _gap(gap: Estimate, column: Column) -> str:
+    """A difference that only an end of its interval is known of is shown by that end."""
+    if gap.value is not None or (gap.low is None and gap.high is None):
+        return format_estimate(gap, column)
+    return f"n/a [{column.text(gap.low)}, {column.text(gap.high)}]"
 
 
 # --- as JSON --------------------------------------------------------------------------------------

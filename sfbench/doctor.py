@@ -12,13 +12,13 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
 from . import __version__, doctor_machine
+from .doctor_child import LOOK_AT_TORCH, Child
 from .doctor_machine import Finding, Verdict, quoted
 from .provenance import PACKAGE, revision
 from .registry import load
@@ -27,21 +27,11 @@ from .vbench import DIMENSIONS
 from .vbench_files import packages, probe, weight_faults
 
 LEAST_PYTHON = (3, 11)
-TORCH_SECONDS = 120
-"""After so long an import that hangs is given up."""
 CUDA_WHEELS = "https://download.pytorch.org/whl/cu126"
 NVIDIA = Path("/dev/nvidiactl")
 """There where a driver is."""
 VBENCH_PINNED = "vbench==0.1.5"
 
-LOOK_AT_TORCH = """
-import json, torch
-cuda = torch.cuda
-found = cuda.is_available()
-names = [(cuda.get_device_name(i), *cuda.mem_get_info(i)) for i in range(cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda,
-                  "threads": torch.get_num_threads(), "devices": names if found else []}))
-"""
 LOOK_AT_VBENCH = "from importlib.metadata import version; print(version('vbench'))"
 
 OPTIONAL = {
@@ -95,9 +85,12 @@ class Report(Base):
         return [*lines, end]
 
 
-def examine(out: Path, vbench_python: Path | None = None) -> Report:
-    """Every check; ``out`` is where runs would be written, ``vbench_python`` has VBench."""
-    torch_answer = _Child([sys.executable, "-c", LOOK_AT_TORCH])
+def examine(out: Path, vbench_python: Path | None = None, torch: Child | None = None) -> Report:
+    """Every check; ``out`` is where runs would be written, ``vbench_python`` has VBench.
+
+    ``torch``: a child that looks at torch already; it is closed in the end.
+    """
+    torch_answer = torch or Child([sys.executable, "-c", LOOK_AT_TORCH])
     checks: dict[str, Callable[[], Finding]] = {
         "Python": python,
         "sfbench": sfbench,
@@ -228,7 +221,7 @@ def vbench(interpreter: Path | None, env: Mapping[str, str]) -> Finding:
     if "vbench" not in shipped:
         mend = f"{quoted(interpreter)} -m pip install {VBENCH_PINNED}"
         return "fail", f"{interpreter} has no vbench.", mend
-    said = _Child([str(interpreter), "-c", LOOK_AT_VBENCH]).text()
+    said = Child([str(interpreter), "-c", LOOK_AT_VBENCH]).text()
     ready = [
         name
         for name in DIMENSIONS
@@ -242,45 +235,6 @@ def vbench(interpreter: Path | None, env: Mapping[str, str]) -> Finding:
 
 
 # --- helpers --------------------------------------------------------------------------------------
-
-
-class _Child:
-    """A command that runs meanwhile."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._answer: dict[str, object] | None = None
-
-    def text(self) -> str:
-        """What it printed; an :class:`OSError` with its last line if it failed."""
-        try:
-            out, err = self._process.communicate(timeout=TORCH_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise OSError(f"no answer within {TORCH_SECONDS} s") from None
-        if code := self._process.returncode:
-            raise OSError((err.strip().splitlines() or [f"it ended with code {code}"])[-1])
-        return out.strip()
-
-    def read(self) -> dict[str, object]:
-        """What it printed as JSON, or ``error``; asked twice, it is the same."""
-        if self._answer is None:
-            try:
-                self._answer = json.loads(self.text())
-            except (OSError, ValueError) as error:
-                self._answer = {"error": str(error)}
-        return self._answer
-
-    def close(self) -> None:
-        """End it if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
 
 
 def _fault(path: Path, sha256: str | None) -> str:

@@ -59,6 +59,8 @@ class Episodes:
     """``own``, ``noised`` -> RMS distance from the truth of each chunk as it stands in contexts."""
     prefixes: Mapping[int, Cells] = field(default_factory=dict)
     """Frames of true prefix -> violation under own context, chunks of equal distance in order."""
+    violation_floor: Cells = field(default_factory=dict)
+    """The violation of a perfect model in each of its clips, where that is not 0."""
 
     @property
     def gap(self) -> dict[str, list[list[float]]]:
@@ -67,13 +69,20 @@ class Episodes:
 
     @property
     def violations(self) -> tuple[Grouped, Grouped]:
-        """Under own and under true context; a perfect model has none, so their floor is 0."""
-        return both(self.violation.get("own", {}), self.violation.get("true", {}))
+        """Under own and under true context, less what a perfect model has."""
+        arms = (self.violation.get("own", {}), self.violation.get("true", {}))
+        if self.violation_floor:
+            arms = (less(arms[0], self.violation_floor), less(arms[1], self.violation_floor))
+        return both(*arms)
 
     @property
     def errors(self) -> tuple[Grouped, Grouped]:
         """Under own and under true context, less their floors."""
         return both(self.excess("own"), self.excess("true"))
+
+    def has(self, arm: str) -> bool:
+        """Whether there are clips of an arm."""
+        return any(cells.get(arm) for cells in (self.violation, self.error, self.prints))
 
     def excess(self, arm: str) -> Cells:
         """Error of an arm less its floor."""
@@ -120,7 +129,7 @@ def measure(episodes: Episodes) -> Exposure:
     """All exposure measures; one whose arm is absent says so in its estimate."""
     found = Exposure()
     for name, one in MEASURES.items():
-        absent = [arm for arm in one.needs if not episodes.violation.get(arm)]
+        absent = [arm for arm in one.needs if not episodes.has(arm)]
         if absent:
             reason = f"n/a: no clip of the arm '{absent[0]}'"
             found.estimates[name] = stats.missing(reason)

@@ -72,6 +72,8 @@ class Dataset(Protocol):
     """True videos, addressed by name, split and index."""
 
     fps: float
+    shape: tuple[int, int]
+    """Height and width."""
 
     def clip(self, ref: SceneRef, frames: int, start: int = 0) -> Frames:
         """Frames ``start .. start + frames`` of a scene, ``uint8 [frames, H, W, 3]``."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from . import stats
 from .schema import Estimate
 from .stats import CONFIDENCE, RESAMPLES, RNG_SEED, missing
 
@@ -111,6 +112,56 @@ def floor(truth: Sample, kernel: Kernel = cubic, *, of: str = "KID") -> Estimate
         method=f"{of}: unbiased squared MMD of two halves of the truth, {half} prompts each; "
         f"mean and spread of {SPLITS} splits",
         confidence=CONFIDENCE,
+        better="lower",
+    )
+
+
+def difference(
+    first: Sample,
+    second: Sample,
+    truth: Sample,
+    kernel: Kernel = cubic,
+    *,
+    of: str = "KID",
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """``distance(first, truth) - distance(second, truth)``, paired over the prompts that all have.
+
+    What the truth is to itself is in both and cancels. Each prompt's jackknife value says how far
+    its clips of all three move the difference; their mean has the interval of any paired difference
+    (:func:`sfbench.stats.difference`), whose resamples draw a prompt's three sides together. Of two
+    equal samplers of 16 prompts the percentile bootstrap, which :func:`distance` has, would tell
+    apart up to 11 %; this one does not exceed 5 (``tests/test_kernel.py``).
+    """
+    common = sorted(first.keys() & second.keys() & truth.keys())
+    count, of = len(common), f"{of}: paired difference of unbiased squared MMD"
+    if left := len((first.keys() | second.keys()) - set(common)):
+        of += f" ({left} unmatched prompts left out)"
+    if count < 3:
+        reason = f"n/a: {of}: needs three prompts that both models and the truth have, has {count}"
+        return missing(reason, better="lower")
+    sides = [{prompt: side[prompt] for prompt in common} for side in (first, second, truth)]
+    one, other = (_Sums.of(side, sides[2], kernel) for side in sides[:2])
+    weights = np.concatenate([np.ones((1, count)), 1 - np.eye(count)])  # all; then without each
+    value, *rest = one.mmd2(weights, weights) - other.mmd2(weights, weights)
+    moved = count * value - (count - 1) * np.array(rest)
+    size = float(np.abs(moved).max()) or 1.0  # of the order of 1, so that rounding takes nothing
+    found = stats.difference(
+        {prompt: float(v) / size for prompt, v in zip(common, moved, strict=True)},
+        dict.fromkeys(common, 0.0),
+        confidence=confidence,
+    )
+    assert found.low is not None and found.high is not None  # there are two prompts
+    half = size * (found.high - found.low) / 2
+    interval = found.method.partition("; ")[2] or found.method
+    return Estimate(
+        value=_round(value),
+        low=_round(value - half),
+        high=_round(value + half),
+        n=sum(len(rows) for side in sides for rows in side.values()),
+        clusters=count,
+        method=f"{of} from one truth, over prompts; {interval}, of jackknife values",
+        confidence=confidence,
         better="lower",
     )
 

@@ -11,6 +11,7 @@ MODEL_FORMS = {
     "cheat:NAME": "frozen, loop or noise: looks good without generating anything",
     "oracle:NAME": "truth or observer: the world itself, or an ideal reader of the context",
     "truth:codec": "the truth through the reference's codec",
+    "replay:truth": "the true continuation itself, of any dataset",
     "videos:FOLDER": "finished videos, named <prompt id>-<seed>.mp4",
     "cmd:PROGRAM": "a program that speaks the protocol of examples/README.md, in any language",
     "diffusers:FOLDER": "a text-to-video pipeline of diffusers: ?steps=4&dtype=bfloat16 and so on",
@@ -28,6 +29,7 @@ def everything(what: str | None = None) -> Listing:
         "models": _models,
         "metrics": lambda: providers("metrics"),
         "datasets": lambda: providers("datasets"),
+        "features": lambda: providers("features"),
         "methods": _methods,
         "presets": _presets,
     }

@@ -166,8 +166,10 @@ def _square(motion: Flow) -> NDArray[np.float32]:
 
 
 def _histogram(grey: Grey) -> NDArray[np.float64]:
-    counts = np.bincount(grey.ravel() >> 3, minlength=CUT_BINS)
-    shares: NDArray[np.float64] = counts / grey.size
+    import cv2
+
+    counts = cv2.calcHist([grey], [0], None, [CUT_BINS], [0, 256]).ravel()
+    shares: NDArray[np.float64] = counts.astype(np.float64) / grey.size
     return shares
 
 

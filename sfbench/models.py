@@ -221,6 +221,31 @@ def cheat(rest: str) -> VideoModel:
     return Cheat(rest)
 
 
+class Replay:
+    """The true continuation itself, whatever the context: the floor where there is no oracle."""
+
+    needs_truth = True
+    card = ModelCard(name="replay:truth", kind="reference-row", revision="1", accepts_context=True)
+
+    def bind(self, truth: Truth) -> None:
+        """Where the frames come from."""
+        self._truth = truth
+
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        """The true frames after the context."""
+        if request.prompt.scene is None:
+            raise ModelError(f"The prompt '{request.prompt.id}' has no true video to replay.")
+        start = 0 if context is None else len(context)
+        yield self._truth(request.prompt.scene, start + request.geometry.frames)[start:]
+
+
+def replay_row(rest: str) -> VideoModel:
+    """``replay:truth``."""
+    if rest != "truth":
+        raise ModelError(unknown("replay row", rest, ["truth"]))
+    return Replay()
+
+
 def pendulum(length: int, start: int, count: int) -> list[int]:
     """Indices that run ``0 .. length - 1`` and back again for ever; ``start`` steps are over."""
     period = max(2 * (length - 1), 1)

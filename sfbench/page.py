@@ -2,7 +2,9 @@
 
 What it says is collected by the modules ``page_*`` as plain data; ``templates/page.html.j2`` writes
 it and escapes all text. The page's policy (CSP) forbids every load and names its own script and
-style by their hashes, so that nothing else in it can run. Equal inputs give equal bytes.
+style by their hashes, so that nothing else in it can run. Equal inputs give equal bytes, and a page
+made again in its own place is the same page: clips that lie nowhere else are taken over from it, if
+they are those of the records (:mod:`.page_carried`).
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from pydantic import ValidationError
 
 from . import __version__, certification, certify_tables, page_boards, page_evidence, page_verdict
 from .leaderboard import Group
+from .page_carried import clips_of
 from .page_charts import Chart, shown_first, the_rest
-from .page_clips import Shown, Watch, watch
+from .page_clips import Watch, watch
 from .page_looks import Looks, Sources, looks
+from .page_media import Shown
 from .page_planes import pareto, waits
 from .page_svg import Look
 from .store import write_atomic
@@ -40,7 +44,8 @@ def write(found: Sequence[Group], sources: Sources, out: Path) -> Path:
     """Write ``leaderboard.html`` into a folder; what lies beside it there is shown too.
 
     ``found``: the boards; ``sources``: their results with the folders they lie in, where clips and
-    records are looked for. Beside the page: ``certification.json`` and the folder ``published``.
+    records are looked for. Beside the page: ``certification.json``, the folder ``published``, and
+    the page itself as it was made before, for clips that lie nowhere else.
     """
     path = out / FILE
     write_atomic(path, render(found, sources, out).encode())
@@ -75,11 +80,12 @@ def content(found: Sequence[Group], sources: Sources, out: Path) -> dict[str, An
     known = looks(ordered)
     boards = [page_boards.board(group) for group in ordered]
     verdicts = page_verdict.verdicts(main, known) if main else []
-    watched = watch(ordered, known, sources)
+    watched = watch(ordered, known, sources, clips_of(out / FILE))
     return {
         "version": __version__,
         "main": boards[0] if main else None,
         "headline": page_verdict.headline(verdicts),
+        "but": page_verdict.but(verdicts),
         "verdicts": verdicts,
         "asides": page_verdict.asides(ordered, main),
         "caveat": page_verdict.CAVEAT,
@@ -125,7 +131,8 @@ def _played(watched: Watch) -> dict[str, Any]:
         if clip is None:
             return None
         names = ("kind", "source", "frames", "every", "width", "height", "across")
-        return {name: getattr(clip, name) for name in names}
+        traced = ("record", "sha256")  # not played: so that a clip can be found, and checked
+        return {name: getattr(clip, name) for name in names + traced}
 
     return {
         "frames": watched.frames,

@@ -63,6 +63,16 @@ class Part:
     headings: tuple[Heading, ...]
     sections: tuple[tuple[str, tuple[Entry, ...]], ...]
 
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """Why there is no value, or only a bound, and of which rows; a title has no keyboard."""
+        found: dict[str, list[str]] = {}
+        for entry in (entry for _, rows in self.sections for entry in rows):
+            for reason in dict.fromkeys(v.reason.removeprefix("n/a: ") for v in entry.values):
+                found.setdefault(reason, []).append(entry.label)
+        found.pop("", None)
+        return found
+
 
 @dataclass(frozen=True)
 class BoardPage:

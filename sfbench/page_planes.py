@@ -209,7 +209,7 @@ def pareto(groups: Sequence[Group], main: Group | None, known: Looks) -> Chart |
         )
         for n, p in enumerate(placed)
     ]
-    return _drawn(placed, spots, (speed[1], quality[1], horizon))
+    return _drawn(placed, spots, speed, quality, (main, horizon))
 
 
 def front(points: Sequence[Sequence[float]]) -> list[bool]:
@@ -224,17 +224,17 @@ def front(points: Sequence[Sequence[float]]) -> list[bool]:
     ]
 
 
-def _drawn(
-    placed: Sequence[Placed], spots: Sequence[Spot], columns: tuple[Column, Column, Column]
-) -> Chart:
-    speed, quality, horizon = columns
+def _drawn(placed: Sequence[Placed], spots: Sequence[Spot], *taken: tuple[Group, Column]) -> Chart:
+    """``taken``: the boards and columns of speed, quality and horizon."""
+    speed, quality, horizon = (column for _, column in taken)
+    names = [f"{group.task.name}: {column.title}" for group, column in taken]
     low = min(v for s in spots for v in (s.x.x, s.x.low) if v is not None)
     high = max(v for s in spots for v in (s.x.x, s.x.high) if v is not None)
     across = rounded_out(0.0 if low < 0.6 * high else low, high)
     ends = [v for s in spots for v in (s.y.y, s.y.low, s.y.high) if v is not None]
     up = rounded_out(min(ends), max(ends))
-    x = Axis(f"{speed.title} →", across, ticks_of(*across))
-    y = Axis(f"{quality.title} {'→' if quality.better != 'lower' else '←'}", up, ticks_of(*up))
+    x = Axis(f"{names[0]} →", across, ticks_of(*across))
+    y = Axis(f"{names[1]} {'→' if quality.better != 'lower' else '←'}", up, ticks_of(*up))
     said = [
         f"{p.label}: {speed.title} {told(p.speed, speed)}; {quality.title} "
         f"{told(p.quality, quality)}; {horizon.title} {_reach(p.horizon, horizon)}"
@@ -251,11 +251,12 @@ def _drawn(
     pictures = tuple(Picture(svg(plane(spots, x, y, s)), s) for s in (WIDE, NARROW))
     apart = [p.label for p in placed if not p.fair]
     notes = [f"† not ranked on one of the boards: {', '.join(apart)}."] if apart else []
+    notes += [f"{name}: {column.meaning}" for name, (_, column) in zip(names, taken, strict=True)]
     return Chart(
         "pareto",
         "Quality, speed and horizon",
         f"Up and to the right is better; a larger mark carries further ({horizon.title}). Full "
-        "marks are on the front: no ranked model is better in everything. Lighter ones are beaten.",
+        "marks are on the front: no ranked model is better in everything. Hollow ones are beaten.",
         (Plot(pictures, x=across, y=up, spots=places),),
         tuple(s.look for s in spots),
         ("model", speed.title, quality.title, horizon.title, "on the front"),

@@ -155,7 +155,7 @@ class Spot:
 
 
 def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
-    """Points with their intervals; those that another one dominates are lighter and hollow."""
+    """Points with their intervals; those that another one dominates are hollow."""
     layers = []
     heights = apart([(pixel(s.y.y, y, size), n) for n, s in enumerate(spots)], 15, size.height)
     for n, spot in enumerate(spots):
@@ -169,8 +169,7 @@ def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
                 "y_high": spot.y.high,
             }
         ]
-        strength = 1.0 if spot.front else 0.45
-        thin = {"type": "rule", "color": spot.look.colour, "opacity": 0.5 * strength}
+        thin = {"type": "rule", "color": spot.look.colour, "opacity": 0.5 if spot.front else 0.35}
         marks: list[Layer] = [
             {
                 "mark": thin,
@@ -189,10 +188,7 @@ def plane(spots: Sequence[Spot], x: Axis, y: Axis, size: Size) -> Spec:
                 },
             },
             {
-                "mark": {
-                    **dot(spot.look, 60 + 340 * spot.area, filled=spot.front),
-                    "opacity": strength,
-                },
+                "mark": dot(spot.look, 60 + 340 * spot.area, filled=spot.front),
                 "encoding": {"x": quantity("x", x), "y": quantity("y", y)},
             },
         ]

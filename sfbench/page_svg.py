@@ -210,7 +210,8 @@ def leader(look: Look, left: float, right: float, y: float) -> Layer:
 def dot(look: Look, area: float, *, filled: bool = True) -> dict[str, Any]:
     """The mark of a row, in its own shape; ``area`` in square pixels."""
     ground = {"fill": look.colour if filled else "var(--ground)", "stroke": look.colour}
-    return {"type": "point", "shape": look.shape, "size": area, "strokeWidth": 1.5, **ground}
+    mark = {"type": "point", "shape": look.shape, "size": area, "strokeWidth": 1.5, "opacity": 1}
+    return mark | ground
 
 
 def pixel(value: float, axis: Axis, size: Size) -> float:

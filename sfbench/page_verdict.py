@@ -24,7 +24,8 @@ CAVEAT = "These weights, not these methods: one training seed each."
 class Verdict:
     """What one estimate says of the ranked models."""
 
-    what: str
+    name: str
+    """What the estimate is called within a sentence."""
     meaning: str
     best: str
     value: str
@@ -37,6 +38,11 @@ class Verdict:
     sure: str
     """Whether it holds with many comparisons; empty where not every difference is shown."""
     plot: Plot | None
+
+    @property
+    def what(self) -> str:
+        """Its name as a heading."""
+        return self.name[0].upper() + self.name[1:]
 
     @property
     def spoken(self) -> str:
@@ -69,6 +75,11 @@ def verdicts(group: Group, known: Looks) -> list[Verdict]:
 def headline(found: Sequence[Verdict]) -> str:
     """The verdict in one sentence."""
     return found[0].sentence if found else "No model is ranked yet, so there is no verdict."
+
+
+def but(found: Sequence[Verdict]) -> list[str]:
+    """What the first sentence must not hide: the estimates in which another model is best."""
+    return [f"But {other.sentence}" for other in found[1:] if other.best != found[0].best]
 
 
 def asides(groups: Sequence[Group], main: Group | None) -> list[str]:
@@ -123,10 +134,9 @@ def _verdict(group: Group, known: Looks, column: Column, made: list[Comparison])
     rows = [row for _, row in sorted(values, key=lambda pair: sign * pair[0])]
     if not rows:
         return None
-    name = group.board.words(column)[1]
     truth = [row for row in [truth_row(group)] if row is not None]
     return Verdict(
-        name[0].upper() + name[1:],
+        group.board.words(column)[1],
         column.meaning,
         rows[0].label,
         told(rows[0].result.estimates[column.key], column),

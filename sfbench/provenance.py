@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def command_line(arguments: Sequence[str]) -> str:
     return shlex.join([program, *(FOLDER.sub("", argument) for argument in arguments[1:])])
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """Asked for with every card of a timed task; a process's packages do not change."""
     found = {}
     for name in PACKAGES:
         try:
@@ -96,6 +99,7 @@ def _machine() -> str:
     return f"{platform.system()} {platform.machine()}, {_cpu()}, {os.cpu_count()} cores"
 
 
+@cache
 def _cpu() -> str:
     try:
         found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

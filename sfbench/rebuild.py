@@ -27,14 +27,28 @@ class NotHere(ValueError):
     """A task that cannot be made again; the text is one sentence."""
 
 
-def task_of(card: TaskCard) -> Task:
-    """The task that a card describes."""
+def task_of(card: TaskCard, dataset: str | None = None) -> Task:
+    """The task that a card describes; ``dataset``: where the videos are that its hash names."""
     shape = card.geometry
     if len(card.seeds) > MOST_SEEDS or shape.frames * shape.height * shape.width * 3 > CLIP_BYTES:
         raise NotHere(
             f"Tasks of up to {MOST_SEEDS} seeds and {CLIP_BYTES // 2**20} MB a clip are made again."
         )
-    return _made(card, {"dataset": card.dataset, "size": shape.height, "seeds": card.seeds})
+    setting: dict[str, Any] = {"dataset": card.dataset, "seeds": card.seeds}
+    square = shape.height == shape.width
+    setting["size"] = shape.height if square else (shape.height, shape.width)
+    if card.dataset.partition(":")[1]:
+        if dataset is None:
+            raise NotHere(
+                f"The true videos of this row ({card.dataset}) are not here; say where they are "
+                "with --dataset folder:PATH."
+            )
+        setting["dataset"] = dataset
+    tells = getattr(_kind(card.name), "settings_of", None)
+    try:
+        return _made(card, setting | (tells(card) if tells else {}))
+    except ValueError as error:
+        raise NotHere(f"The task {card.name} cannot be set up: {error}.") from None
 
 
 def division(task: TaskCard, model: ModelCard, asked: Sequence[Request]) -> Division:
@@ -50,9 +64,7 @@ def division(task: TaskCard, model: ModelCard, asked: Sequence[Request]) -> Divi
 
 def _made(card: TaskCard, setting: dict[str, Any]) -> Task:
     """The task in the card's tier and scope, and in what else is set of what it takes."""
-    if card.name not in providers("tasks"):
-        raise NotHere(f"No task '{card.name}' is installed here.")
-    kind = load("tasks", card.name)
+    kind = _kind(card.name)
     known = {"tier": card.tier, "scope": card.conditions.get("scope"), **setting}
     taken = signature(kind).parameters
     try:
@@ -60,6 +72,12 @@ def _made(card: TaskCard, setting: dict[str, Any]) -> Task:
     except (ValueError, LookupError, TypeError) as error:
         raise NotHere(f"The task {card.name} cannot be set up so: {error}.") from None
     return task
+
+
+def _kind(name: str) -> Any:
+    if name not in providers("tasks"):
+        raise NotHere(f"No task '{name}' is installed here.")
+    return load("tasks", name)
 
 
 # --- finished videos ------------------------------------------------------------------------------

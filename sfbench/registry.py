@@ -16,6 +16,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "long-horizon": "sfbench.tasks.long_horizon:LongHorizon",
         "latency": "sfbench.tasks.latency:Latency",
         "quality": "sfbench.tasks.quality:Quality",
+        "video-exposure": "sfbench.tasks.video_exposure:VideoExposure",
     },
     # Tasks on finished videos, by the name of the task that they stand in for.
     "footage": {
@@ -51,6 +52,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "long-horizon": "sfbench.tasks.board_long_horizon:BOARD",
         "latency": "sfbench.tasks.board_latency:BOARD",
         "quality": "sfbench.tasks.board_quality:BOARD",
+        "video-exposure": "sfbench.tasks.board_video_exposure:BOARD",
         "video-quality": "sfbench.tasks.board_footage:QUALITY",
         "video-drift": "sfbench.tasks.board_footage:DRIFT",
     },
@@ -58,9 +60,20 @@ BUILTINS: dict[str, dict[str, str]] = {
     "failures": {
         "long-horizon": "sfbench.tasks.drift:failure_time",
     },
+    # Of estimates without values by prompt: how two runs are paired in them (sfbench.paired).
+    "statistics": {
+        "long-horizon": "sfbench.tasks.recovery:STATISTICS",
+        "quality": "sfbench.tasks.quality:STATISTICS",
+    },
     "datasets": {
         "shapes-1": "sfbench.tasks.shapes:Shapes",
         "shapes-2": "sfbench.tasks.shapes:Shapes",
+        "folder": "sfbench.video_folder:VideoFolder",  # named folder:PATH
+    },
+    # Image features: `uint8 [N, H, W, 3] -> [N, D]`.
+    "features": {
+        "effnet-lite0": "sfbench.features:embed",
+        "thumbs": "sfbench.departure:thumbs",
     },
     # A model is named `scheme:rest`; the factory is called with `rest`.
     "models": {
@@ -71,6 +84,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "cheat": "sfbench.models:cheat",
         "oracle": "sfbench.tasks.rows:oracle_row",
         "truth": "sfbench.reference.adapters:truth_row",
+        "replay": "sfbench.models:replay_row",
     },
     # Called as train(preset, method, overrides, out, resume).
     "trainers": {
@@ -109,6 +123,22 @@ def load(kind: str, name: str) -> Any:
         raise UnknownName(unknown(kind[:-1], name, known))
     module, _, attribute = known[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def load_dataset(name: str) -> Any:
+    """The class behind a dataset's name, which may go on after a colon: ``folder:PATH``."""
+    return load("datasets", name.partition(":")[0])
+
+
+def load_features(name: str) -> Any:
+    """Image features by name, or of one's own as ``module:attribute``."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return load("features", name)
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f"The features '{name}' cannot be had: {error}.") from None
 
 
 def unknown(what: str, name: str, known: Any) -> str:

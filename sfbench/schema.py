@@ -282,7 +282,12 @@ class TaskCard(Base):
     metrics: dict[str, int]
     """Metric name to metric version."""
     conditions: dict[str, str] = {}
-    """What timings depend on (device, threads, scope, ...); empty where nothing is timed."""
+    """What else its numbers depend on: of timings the device, threads, scope and so on."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether time is what is measured."""
+        return "device" in self.conditions
 
     @property
     def comparison(self) -> dict[str, str]:
@@ -354,7 +359,7 @@ class Result(Base):
         Where time is what is measured, the model's arithmetic is one of them.
         """
         fields = self.task.comparison
-        if self.task.conditions:
+        if self.task.timed:
             compiled = "yes" if self.model.compiled else "no"
             fields |= {"dtype": self.model.dtype, "compiled": compiled}
         return fields

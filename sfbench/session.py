@@ -22,6 +22,8 @@ from .schema import ModelCard, Request, Result
 from .shards import Shard, everything
 from .store import RESULT
 
+PLAIN = {"dataset", "tier", "size", "scope", "seeds"}
+"""Arguments of tasks that have a flag of their own; others are given with ``--set``."""
 CHEATS = tuple(f"cheat:{name}" for name in Cheat.NAMES)
 
 
@@ -82,7 +84,10 @@ def plan_all(
         return [plan(task_name, given, names, out, limit)]
     found = []
     for name in providers("tasks"):
-        taken = signature(load("tasks", name)).parameters
+        kind = load("tasks", name)
+        if getattr(kind, "BY_NAME_ONLY", False):
+            continue
+        taken = signature(kind).parameters
         own = {key: value for key, value in given.items() if key in taken}
         found.append(plan(name, own, names, out / name if out else None, limit))
     return found
@@ -173,6 +178,33 @@ def _tell(found: Sequence[tuple[Path, Result]]) -> None:
         console.print(f"{out / RESULT}{failed}", soft_wrap=True)
 
 
+def sides(text: str | None) -> int | tuple[int, int] | None:
+    """``N``, or ``WIDTHxHEIGHT`` as height and width."""
+    if text is None:
+        return None
+    numbers = [int(part) for part in text.lower().split("x") if part.isdecimal() and int(part)]
+    if len(numbers) != text.lower().count("x") + 1 or len(numbers) > 2:
+        raise UsageError(f"--size {text}: write pixels a side, or WIDTHxHEIGHT, e.g. 832x480.")
+    return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a task from ``KEY=VALUE``; a value is read as YAML reads it."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key) or key in PLAIN:
+            flag = f"use --{key}" if key in PLAIN else "write KEY=VALUE"
+            raise UsageError(f"--set {pair}: {flag}.")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            found[key] = value
+    return found
+
+
 def slug(name: str) -> str:
     """A name as the name of a folder."""
     return re.sub(r"[^a-z0-9.@_]+", "-", name.lower()).strip("-.") or "model"
@@ -183,8 +215,10 @@ def _make_task(name: str, given: Mapping[str, Any]) -> Task:
     tier = given.get("tier")
     if tier is not None and tier not in kind.TIERS:
         raise UsageError(f"{name} has no tier '{tier}'; the tiers are {', '.join(kind.TIERS)}.")
-    if refused := given.keys() - signature(kind).parameters.keys():
-        raise UsageError(f"{name} takes no --{sorted(refused)[0]}; leave it out.")
+    if refused := given.keys() - (taken := signature(kind).parameters).keys():
+        first = sorted(refused)[0]
+        said = f"--{first}" if first in PLAIN else f"'{first}'"
+        raise UsageError(f"{name} takes no {said}; leave it out. It takes {', '.join(taken)}.")
     try:
         task: Task = kind(**given)
     except (ValueError, LookupError) as error:
@@ -196,13 +230,15 @@ def _folder(task: Task, given: Mapping[str, Any]) -> str:
     """``<task>-<tier>``, and whatever else was asked for, so that each has its own directory."""
     parts = [task.card.name, task.card.tier]
     if "dataset" in given:
-        parts.append(str(given["dataset"]))
+        parts.append(Path(str(given["dataset"])).name)
     if "size" in given:
-        parts.append(f"{given['size']}px")
+        sides = given["size"]
+        parts.append(f"{sides}px" if isinstance(sides, int) else "{}x{}px".format(*sides))
     if "scope" in given:
         parts.append(str(given["scope"]))
     if "seeds" in given:
         parts.append(f"{len(given['seeds'])}seeds")
+    parts += [f"{name}-{given[name]}" for name in sorted(given.keys() - PLAIN)]
     return slug("-".join(parts))
 
 

@@ -14,7 +14,7 @@ from typing import IO
 
 from .clock import Stopwatch
 from .models import bind, resolve
-from .registry import load
+from .registry import load_dataset
 from .schema import Base, Failure, Request, Startup
 
 READY, FRAME, END = "sfbench-ready", "sfbench-frame", "sfbench-end "
@@ -90,7 +90,7 @@ def main() -> None:
     """Load, say so, generate, say when the first frame is there, and what was held."""
     order = Order.model_validate_json(sys.stdin.read())
     model, geometry = resolve(order.model), order.request.geometry
-    world = load("datasets", order.dataset)(order.dataset, geometry.height, geometry.fps)
+    world = load_dataset(order.dataset)(order.dataset, geometry.height, geometry.fps)
     bind(model, world.clip)
     print(READY, flush=True)
     steady = None

@@ -49,12 +49,7 @@ def missing(reason: str, *, unit: str = "", better: Better | None = None) -> Est
 
 def by_prompt(sample: Sample) -> dict[str, float]:
     """Mean over the seeds of each prompt; a prompt without any finite value is left out."""
-    means = {}
-    for prompt, values in sample.items():
-        finite = _finite(values)
-        if len(finite):
-            means[prompt] = float(finite.mean())
-    return means
+    return _averaged(sample)[0]
 
 
 def mean(
@@ -70,8 +65,7 @@ def mean(
     ``of`` opens the method's text, ``over`` is its word for a cluster. An extreme at which several
     prompts lie is taken for a bound of the quantity, which the interval does not pass.
     """
-    clusters = by_prompt(sample)
-    n = sum(len(_finite(values)) for values in sample.values())
+    clusters, n = _averaged(sample)
     values = np.sort(list(clusters.values()))
     found = _mean(values, n, CONFIDENCE, of, over, unit, better)
     if found.low is None or found.high is None:
@@ -153,9 +147,8 @@ def share(
     ``n`` of the interval is the number of prompts: a prompt with several seeds counts once, by its
     own share, which is safe (too wide, never too narrow).
     """
-    clusters = by_prompt(sample)
+    clusters, n = _averaged(sample)
     count = len(clusters)
-    n = sum(len(_finite(values)) for values in sample.values())
     if not count:
         return missing("share: nothing was measured", unit=unit, better=better)
     value = float(np.mean(list(clusters.values())))
@@ -167,7 +160,7 @@ def share(
 
 def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's score interval; ``successes`` may be fractional, 0 of n is not [0, 0]."""
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = _gaussian(0.5 + confidence / 2)
     p, z2 = successes / n, z * z / n
     centre = (p + z2 / 2) / (1 + z2)
     half = z / (1 + z2) * math.sqrt(p * (1 - p) / n + z2 / (4 * n))
@@ -203,8 +196,8 @@ def percentile(
     clustered = math.sqrt(count / (count - 1) * float(np.sum(np.square(excess)))) / n
     half = 0.5 + CONFIDENCE / 2
     reach = max(
-        float(stats.t.ppf(half, count - 1)) * clustered,
-        float(stats.norm.ppf(half)) * math.sqrt(q * (1 - q) / n),
+        _students_t(half, count - 1) * clustered,
+        _gaussian(half) * math.sqrt(q * (1 - q) / n),
     )
     low, high = math.floor((q - reach) * n) - 1, math.ceil((q + reach) * n)
     if high > n - 1:
@@ -219,7 +212,8 @@ def least_for(q: float, confidence: float = 0.99) -> int:
     64 for p90 and 662 for p99, as in MLPerf Inference's early stopping.
     """
     n = 2
-    while stats.binom.cdf(1, n, 1 - q) > 1 - confidence:
+    # Written out, for it is asked hundreds of times: the chance of none and of one of `n` above it.
+    while q**n + n * (1 - q) * q ** (n - 1) > 1 - confidence:
         n += 1
     return n
 
@@ -268,7 +262,7 @@ def _interval(values: Floats, confidence: float, over: str) -> tuple[float, floa
         q = float(np.quantile(np.abs(shift) / np.maximum(own, LEAST_SPREAD), confidence))
         method = "bootstrap-t, symmetric"
     else:
-        q = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) / math.sqrt(n - 1)
+        q = _students_t(0.5 + confidence / 2, n - 1) / math.sqrt(n - 1)
         method = "Student's t"
     return middle - q * spread, middle + q * spread, method
 
@@ -281,6 +275,31 @@ def _resamples(n: int, count: int) -> Floats:
     weights: Floats = np.bincount(flat, minlength=count * n).reshape(count, n) / n
     weights.flags.writeable = False
     return weights
+
+
+@lru_cache(maxsize=256)
+def _students_t(p: float, freedom: int) -> float:
+    """A quantile; remembered, for scipy takes longer over one than all else here over a mean."""
+    return float(stats.t.ppf(p, freedom))
+
+
+@lru_cache(maxsize=64)
+def _gaussian(p: float) -> float:
+    return float(stats.norm.ppf(p))
+
+
+def _averaged(sample: Sample) -> tuple[dict[str, float], int]:
+    """The mean of each prompt that has a finite value, and how many values there are in all."""
+    means, n = {}, 0
+    for prompt, values in sample.items():
+        if isinstance(values, float | int):  # one number a prompt, the usual case
+            if math.isfinite(values):
+                means[prompt], n = float(values), n + 1
+            continue
+        finite = _finite(values)
+        if len(finite):
+            means[prompt], n = float(finite.mean()), n + len(finite)
+    return means, n
 
 
 def _finite(values: float | Sequence[float]) -> Floats:

@@ -8,7 +8,7 @@ are of each kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from . import stats
@@ -35,14 +35,18 @@ class Comparison:
     first: Side
     second: Side
     gap: Estimate
-    """``first - second``, paired; without an interval where nothing pairs."""
+    """``first - second``, paired; without an interval where nothing pairs. An end of an interval
+    that is ``None`` is open."""
     together: bool = False
     """Whether the difference also holds with all comparisons of its list."""
+    again: Callable[[float], Estimate] | None = None
+    """``gap`` at another level, where it is not made of values by prompt."""
 
     @property
     def made(self) -> bool:
-        """Whether there is an interval to judge by."""
-        return None not in (self.gap.value, self.gap.low, self.gap.high)
+        """Whether there is something to judge by; an interval may be open, on both sides even."""
+        ends = (self.gap.value, self.gap.low, self.gap.high)
+        return self.gap.clusters > 1 and any(end is not None for end in ends)
 
     @property
     def shown(self) -> bool:
@@ -51,6 +55,8 @@ class Comparison:
 
     def at(self, confidence: float) -> Estimate:
         """The paired difference at another level."""
+        if self.again is not None:
+            return self.again(confidence)
         return difference(
             self.first.result, self.second.result, self.column, self.board, confidence
         )
@@ -58,10 +64,10 @@ class Comparison:
     @property
     def sentence(self) -> str | None:
         """In words, also where no difference is shown; ``None`` where none can be."""
-        if not self.made or self.gap.value is None:
+        if not self.made:
             return None
         has, name = self.board.words(self.column)
-        lower = self.gap.value < 0
+        lower = self._lower
         first_leads = lower if self.column.better != "higher" else not lower
         ahead, behind = (self.first, self.second) if first_leads else (self.second, self.first)
         figures = f"{self._figures(1 if first_leads else -1)}{self._mark}"
@@ -78,14 +84,22 @@ class Comparison:
         return f"{ahead.label} has {has} than {behind.label}, {figures}"
 
     @property
+    def _lower(self) -> bool:
+        """Whether the first is lower: by the value; without one, by the interval's end."""
+        if self.gap.value is not None:
+            return self.gap.value < 0
+        return self.gap.high is not None and self.gap.high < 0
+
+    @property
     def _mark(self) -> str:
         return f" {MARK}" if self.together else ""
 
     def _figures(self, sign: int) -> str:
         style = self.column.style.replace("{:", "{:+")
-        ends = sorted(sign * end for end in (self.gap.low, self.gap.high) if end is not None)
-        value = sign * (self.gap.value or 0.0)
-        shown, low, high = (style.format(v + 0.0) for v in (value, *ends))
+        ends = (self.gap.low, self.gap.high)[::sign]
+        shown, low, high = (
+            "n/a" if v is None else style.format(sign * v + 0.0) for v in (self.gap.value, *ends)
+        )
         return f"{shown} [{low}, {high}], {self.gap.clusters} paired {self.board.over}s."
 
 
@@ -137,5 +151,5 @@ def noted(found: Sequence[Comparison]) -> str:
 
 
 def excludes_zero(gap: Estimate) -> bool:
-    """Whether the interval says on which side of 0 the difference lies."""
-    return gap.low is not None and gap.high is not None and not gap.low <= 0 <= gap.high
+    """Whether the interval, which may be open on one side, lies on one side of 0."""
+    return (gap.low is not None and gap.low > 0) or (gap.high is not None and gap.high < 0)

@@ -19,7 +19,7 @@ import numpy as np
 from .arms import Played, play
 from .interfaces import BatchedModel, Dataset, Frames, Preparing, VideoModel
 from .models import ModelError, bind, resolve
-from .registry import load
+from .registry import load_dataset
 from .schema import SCOPES, Context, Failure, Geometry, Prompt, Request, SceneRef, Switch
 
 Verdict = Literal["ok", "wrong", "not checked"]
@@ -70,7 +70,7 @@ def verify(name: str, *, dataset: str = "shapes-1", size: int = 32, fps: float =
     A model that cannot be had is a report with one wrong check. Raises ``LookupError`` and
     ``ValueError`` for a dataset or size that does not exist.
     """
-    world = load("datasets", dataset)(dataset, size, fps)
+    world = load_dataset(dataset)(dataset, size, fps)
     try:
         model = resolve(name)
     except (ModelError, LookupError) as error:

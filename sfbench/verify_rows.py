@@ -90,22 +90,25 @@ def rows(paths: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def check(row: Path, rescore: int = CLIPS_SCORED) -> Checked:
-    """Verify one run directory; ``rescore`` of its clips are scored again."""
+def check(row: Path, rescore: int = CLIPS_SCORED, dataset: str | None = None) -> Checked:
+    """Verify one run directory; ``rescore`` of its clips are scored again.
+
+    ``dataset``: the ``folder:PATH`` of the true videos, for rows that are not of a built-in world.
+    """
     try:
-        return _check(row, rescore)
+        return _check(row, rescore, dataset)
     except (Wrong, FileError, StoreError, NotHere) as error:
         return Checked(row, (str(error).removesuffix("."),))
 
 
-def _check(row: Path, rescore: int) -> Checked:
+def _check(row: Path, rescore: int, dataset: str | None) -> Checked:
     _ensure_plain(row)
     manifest, result = read_manifest(row), read_result(row / RESULT)
     records = [parse_record(row / RECORDS, *line) for line in lines(row / RECORDS)]
     newest = list({record.key: record for record in records}.values())
     findings = [*_forms(row, result), *_identity(row, manifest, result)]
     try:
-        task, asked, fields = _again(result, newest)
+        task, asked, fields = _again(result, newest, dataset)
     except (Wrong, NotHere) as error:
         return Checked(row, (*findings, str(error).removesuffix(".")))
     except Exception as error:  # a stranger's records may hold anything that a record can
@@ -173,7 +176,7 @@ def _identity(row: Path, manifest: Manifest, result: Result) -> Iterator[str]:
 
 
 def _again(
-    result: Result, records: Sequence[Record]
+    result: Result, records: Sequence[Record], dataset: str | None
 ) -> tuple[Any, list[Request] | None, dict[str, Any]]:
     """The task, what it asks (``None``: whatever there is), and what follows from the records."""
     if is_of_footage(result.task):
@@ -181,7 +184,7 @@ def _again(
         conclusion = footage.conclude(records)
         found = {"estimates": conclusion.estimates, "curves": conclusion.curves}
         return footage, None, {**found, "per_prompt": conclusion.per_prompt, "division": "open"}
-    task = task_of(result.task)
+    task = task_of(result.task, dataset)
     if (here := _unbound(task, result)) != result.task:
         pairs = {name: getattr(result.task, name) for name in type(here).model_fields}
         differing = [name for name, value in pairs.items() if getattr(here, name) != value]

@@ -9,13 +9,13 @@ context are from the true ones, and fingerprints from which distances between ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from sfbench import exposure, exposure_prints, metrics, stats
+from sfbench import exposure, exposure_prints, exposure_rows, metrics, stats
 from sfbench.arms import noised
 from sfbench.interfaces import Frames
 from sfbench.schema import Arm, ModelCard, Request, SceneRef, Scores, Series
@@ -61,10 +61,10 @@ def chunk_of(model: ModelCard) -> int:
     return min(model.chunk or CHUNK, CONTINUATION)
 
 
-def role(request: Request) -> str:
+def role(request: Request, usual: int = PREFIX) -> str:
     """The arm, and the length of its true prefix where that is not the usual one: ``own@12``."""
     context = request.context
-    if context is None or context.prefix == PREFIX:
+    if context is None or context.prefix == usual:
         return request.arm
     return f"{context.arm}@{context.prefix}"
 
@@ -133,22 +133,28 @@ def measure(model: ModelCard, scored: Sequence[tuple[Request, Scores]]) -> expos
             error_unit="sides of the frame",
             prints={arm: _cells(scored, arm, "print") for arm in COMPARED},
             change={arm: _cells(scored, arm, "change") for arm in ("own", "noised")},
-            prefixes=_prefixes(scored, chunk),
+            prefixes=_prefixes(scored),
         )
     )
 
 
 def _prefixes(
-    scored: Sequence[tuple[Request, Scores]], chunk: int
-) -> dict[int, dict[tuple[str, int], list[float]]]:
-    """Violation after each length of true prefix, for clips and chunks that all lengths have."""
+    scored: Sequence[tuple[Request, Scores]],
+) -> dict[int, dict[tuple[str, int], Sequence[float]]]:
+    """Violation under own context after each length of true prefix."""
     names = {PREFIX: "own"} | {prefix: f"own@{prefix}" for prefix in LONGER}
-    cells = {m: _cells(scored, name, "violation") for m, name in names.items()}
-    found = {m: rows for m, rows in cells.items() if rows}
+    return equal_distance({m: _cells(scored, name, "violation") for m, name in names.items()})
+
+
+def equal_distance(
+    after: Mapping[int, exposure_rows.Cells],
+) -> dict[int, dict[tuple[str, int], Sequence[float]]]:
+    """Of values after each length of true prefix, those clips and chunks that all lengths have."""
+    found = {frames: rows for frames, rows in after.items() if rows}
     if len(found) < 2:
         return {}
-    common = set.intersection(*(set(cells) for cells in found.values()))
-    chunks = _after_longer(chunk) // chunk
+    common = set.intersection(*(set(rows) for rows in found.values()))
+    chunks = min(len(row) for rows in found.values() for row in rows.values())
     return {m: {cell: rows[cell][:chunks] for cell in common} for m, rows in found.items()}
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sfbench import metrics, metrics_video
 from sfbench.interfaces import Frames
+from sfbench.metrics_view import View
 from sfbench.schema import Context, Scores, Series
 
 from . import physics
@@ -93,10 +94,14 @@ def _horizon_values(state: State, scene: Scene, text: str, times: int) -> dict[s
 
 
 def _looks_of_pixels(frames: Frames) -> dict[str, Floats]:
-    """Those measures of any video that describe one frame, for the curves of a free clip."""
+    """Those measures of any video that describe one frame, for the curves of a free clip.
+
+    Each frame is seen alone: a pass of :func:`sfbench.metrics_video.watch` would look for cuts too.
+    """
     wanted = [m for m in metrics_video.MEASURES if m.name in PIXEL_CURVES]
-    series = metrics_video.watch(frames, 1.0, wanted).series
-    return {name: values.values.astype(np.float64) for name, values in series.items()}
+    views = [View(frame, index, 1.0, None) for index, frame in enumerate(frames)]
+    series = {m.name: np.array([m.per_frame(v) for v in views], np.float32) for m in wanted}
+    return {name: values.astype(np.float64) for name, values in series.items()}
 
 
 def persistence(state: State, measured: float | None) -> float | None:

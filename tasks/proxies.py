@@ -53,9 +53,15 @@ def watch(
     values = {**watched.values, CUTS: watched.cuts_per_minute}
     if not observers or not watched.frames:
         return Scores(values=_rounded(values)), watched
-    vector = spread.features().mean(axis=0) @ _directions()
-    series: dict[str, Series] = {VECTOR: tuple(round(float(v), DIGITS) for v in vector)}
+    series = _projected(spread)
     return Scores(values=_rounded(values | consistency.values()), series=series), watched
+
+
+def glance(frames: Iterable[Frames], fps: float) -> Scores:
+    """The vector alone, for true clips: the features of the frames that it needs and no more."""
+    spread = features.Spread(FRAMES_A_CLIP)
+    metrics_video.watch(frames, fps, (), (spread,))
+    return Scores(series=_projected(spread))
 
 
 @cache
@@ -111,6 +117,11 @@ def distance(
         return
     found.estimates[name] = kernel.distance(model, truth, of=VECTOR_WORDS)
     found.estimates[f"{name}_floor"] = kernel.floor(truth, of=VECTOR_WORDS)
+
+
+def _projected(spread: features.Spread) -> dict[str, Series]:
+    vector = spread.features().mean(axis=0) @ _directions()
+    return {VECTOR: tuple(round(float(v), DIGITS) for v in vector)}
 
 
 @cache

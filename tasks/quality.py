@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from sfbench import kernel, metrics, metrics_video, stats
 from sfbench.interfaces import Frames
+from sfbench.paired import Run
 from sfbench.schema import (
     Estimate,
     Geometry,
@@ -59,6 +60,7 @@ LEAST_DIVERSITY = 0.05
 # Of twelve frames: in a row without change (true clips have none), and in a row that copy one two
 # or more before (1 % of true clips have so many, by bouncing in the middle of a step).
 STILL_RUN, COPIED_RUN = 4, 4
+STATE = "oracle state, Gaussian kernel"
 SAME_CLIP = "DEGENERATE (the same clip for every seed)"
 
 
@@ -139,16 +141,26 @@ class Quality:
         found.add("motion", proxies.by_prompt(clips, "motion"), unit="lawful speed squared")
         found.add("jitter", proxies.by_prompt(clips, "jitter"), unit="lawful steps", better="lower")
         found.add("pace", proxies.by_prompt(clips, "pace"), unit="lawful speed")
-        known = self.world.level, self.world.size, tuple((p.id, p.text) for p in self._prompts())
-        states, true_states = proxies.vectors(clips, "state"), _true_states(*known)
+        states, true_states = proxies.vectors(clips, "state"), self.true_states()
         _diversity(found, states, true_states)
         _state_distance(found, states, true_states)
         seen = proxies.vectors(clips, proxies.VECTOR)
-        true_seen = _true_features(*known, len(self.seeds)) if seen else {}
+        true_seen = self.true_features() if seen else {}
         proxies.distance(found, "kernel_features", seen, true_seen)
         proxies.conclude(found, clips, self.measures)
         found.validity = self._validity(model, records, found.estimates)
         return found
+
+    def true_states(self) -> Vectors:
+        """What the oracle sees in true clips of the same prompts."""
+        return _true_states(*self._world_and_prompts())
+
+    def true_features(self) -> Vectors:
+        """The image features of true clips of the same prompts."""
+        return _true_features(*self._world_and_prompts(), len(self.seeds))
+
+    def _world_and_prompts(self) -> tuple[str, int, Prompts]:
+        return self.world.level, self.world.size, tuple((p.id, p.text) for p in self._prompts())
 
     def _validity(
         self, model: ModelCard, records: Sequence[Record], estimates: dict[str, Estimate]
@@ -215,7 +227,7 @@ def _true_features(level: str, size: int, prompts: Prompts, count: int) -> Vecto
     """Features, which cost more, of as many true clips a prompt as a model makes."""
     fps = Shapes(level, size).fps
     seen = [
-        (prompt, proxies.watch(clip, fps, ())[0])
+        (prompt, proxies.glance(clip, fps))
         for prompt, text in prompts
         for clip in _true_clips(text, size, min(count, TRUE_CLIPS))
     ]
@@ -280,8 +292,33 @@ def _state_distance(found: Conclusion, model: Vectors, truth: Vectors) -> None:
 
     The Gaussian kernel, because a state has few dimensions, each of its own unit.
     """
-    shape, words = kernel.gaussian(truth), "oracle state, Gaussian kernel"
+    shape = kernel.gaussian(truth)
     found.estimates["kernel_state"] = (
-        kernel.distance(model, truth, shape, of=words) if model else stats.missing("no clip")
+        kernel.distance(model, truth, shape, of=STATE) if model else stats.missing("no clip")
     )
-    found.estimates["kernel_state_floor"] = kernel.floor(truth, shape, of=words)
+    found.estimates["kernel_state_floor"] = kernel.floor(truth, shape, of=STATE)
+
+
+# --- two runs, paired -----------------------------------------------------------------------------
+
+
+def _state_difference(task: Quality, first: Run, second: Run, confidence: float) -> Estimate:
+    one, other = _vectors(first, "state"), _vectors(second, "state")
+    truth = task.true_states()
+    shape = kernel.gaussian(truth)
+    return kernel.difference(one, other, truth, shape, of=STATE, confidence=confidence)
+
+
+def _features_difference(task: Quality, first: Run, second: Run, confidence: float) -> Estimate:
+    if not proxies.has_features():
+        return stats.missing(proxies.MISSING, better="lower")
+    one, other = _vectors(first, proxies.VECTOR), _vectors(second, proxies.VECTOR)
+    truth = task.true_features()
+    return kernel.difference(one, other, truth, of=proxies.VECTOR_WORDS, confidence=confidence)
+
+
+def _vectors(run: Run, name: str) -> Vectors:
+    return proxies.vectors([(r.request.prompt.id, r.scores) for r in run.records if r.scores], name)
+
+
+STATISTICS = {"kernel_state": _state_difference, "kernel_features": _features_difference}

@@ -12,6 +12,7 @@ Lengths are fractions of the frame's side, velocities fractions a frame; (0, 0) 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -85,19 +86,19 @@ def sample_scene(level: str, split: str, index: int) -> Scene:
 def scene_from_rng(level: str, rng: np.random.Generator) -> Scene:
     """Draw a scene of a level; bodies of one scene have different colours."""
     count, _ = LEVELS[level]
-    colours = rng.choice(list(COLOURS), size=count, replace=False)
-    bodies = tuple(_sample_body(level, str(colour), rng) for colour in colours)
-    background = str(rng.choice(list(BACKGROUNDS)))
+    colours = rng.choice(len(COLOURS), size=count, replace=False)
+    bodies = tuple(_sample_body(level, list(COLOURS)[colour], rng) for colour in colours)
+    background = _one_of(BACKGROUNDS, rng)
     tint = (rng.random(), rng.uniform(0.0, TINT), rng.uniform(*BACKGROUNDS[background]))
     return Scene(bodies, background, colorsys.hsv_to_rgb(*tint))
 
 
 def _sample_body(level: str, colour: str, rng: np.random.Generator) -> Body:
-    shape = str(rng.choice(SHAPES))
-    speed, motion = str(rng.choice(list(SPEEDS))), str(rng.choice(list(MOTIONS)))
+    shape = _one_of(SHAPES, rng)
+    speed, motion = _one_of(SPEEDS, rng), _one_of(MOTIONS, rng)
     angle = np.deg2rad(rng.uniform(*MOTIONS[motion]))
     length = rng.uniform(*SPEEDS[speed])
-    signs = rng.choice([-1.0, 1.0], size=2)
+    signs = 2.0 * rng.integers(2, size=2) - 1
     radius = rng.uniform(*LEVELS[level][1])
     low, high = walls(shape, radius)
     x, y = rng.uniform(low, high)
@@ -115,6 +116,11 @@ def _sample_body(level: str, colour: str, rng: np.random.Generator) -> Body:
         speed=speed,
         motion=motion,
     )
+
+
+def _one_of(names: Collection[str], rng: np.random.Generator) -> str:
+    """What ``rng.choice`` would draw, without the array of words that it makes each time."""
+    return list(names)[int(rng.integers(len(names)))]
 
 
 def prompt(scene: Scene) -> str:
@@ -230,9 +236,12 @@ class Shapes:
         """``level``: ``shapes-1`` or ``shapes-2``; ``size``: pixels a side."""
         if level not in LEVELS:
             raise ValueError(f"unknown level '{level}'; the levels are {', '.join(LEVELS)}")
+        if not isinstance(size, int):
+            raise ValueError("this world is square; its size is one number")
         if size < 16:
             raise ValueError(f"size {size} is too small to tell the shapes apart; use 16 or more")
         self.level, self.size, self.fps = level, size, fps
+        self.shape = (size, size)
 
     def scene(self, ref: SceneRef) -> Scene:
         """The scene behind a name."""

@@ -1,14 +1,23 @@
-"""Finished runs for the page: clips, records, waits, a hostile name, and what lies beside."""
+"""Finished runs for the page: clips, records, waits, a hostile name; and a browser to open it in.
+
+Without a browser its tests are skipped, unless ``SFBENCH_BROWSER_REQUIRED`` is set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from sfbench import stats, video
-from sfbench.certification import Certification, Dose, Quiet, Response
+from sfbench import page, stats, video
+from sfbench.certification import FILE, Certification, Dose, Quiet, Response
 from sfbench.interfaces import Frames
 from sfbench.leaderboard import Group, groups, load, sources
 from sfbench.page_looks import Sources
@@ -29,6 +38,10 @@ from simulators import result, spread
 HOSTILE = """<script>alert(1)</script>"'&</td></script><img src=x onerror=alert(2)>"""
 FRAMES, NATIVE = 24, 6
 NAMES = ("model-a", "model-b", HOSTILE)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+REQUIRED = bool(os.environ.get("SFBENCH_BROWSER_REQUIRED"))
 
 
 def frames(seed: int, count: int = FRAMES, side: tuple[int, int] = (16, 16)) -> Frames:
@@ -174,3 +187,45 @@ def certified(*, ok: bool = True) -> Certification:
 
 def read(root: Path) -> tuple[list[Group], Sources]:
     return groups(load([root])), sources([root])
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Headless, for the tests of one module."""
+    if CHROMIUM is None:
+        message = "no chromium on the PATH; on Debian: apt-get install chromium"
+        (pytest.fail if REQUIRED else pytest.skip)(message)
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+def written(out: Path, runs: Path) -> Path:
+    """The page of :func:`everything`, with all that can lie beside it."""
+    (out / FILE).write_text(certified().model_dump_json())
+    (out / "published").mkdir()
+    (out / "published" / "paper.csv").write_text("system,fps,source\nX,17.0,a paper\n")
+    return page.write(*read(everything(runs)), out)
+
+
+class Opened:
+    """The page in a tab, with all that it complained of or asked the network for."""
+
+    def __init__(self, browser: Browser, file: Path, **options: Any) -> None:
+        settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        self.context = browser.new_context(**(settings | options))
+        self.tab: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(file.as_uri())
+
+    def __getitem__(self, selector: str) -> Locator:
+        return self.tab.locator(selector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,20 +178,21 @@ def test_a_file_says_nothing_of_where_it_was_written(path: Path) -> None:
 HEAVY = {"torch", "transformers", "diffusers"}
 SLOW = HEAVY | {"pandas", "scipy", "matplotlib", "av", "numpy"}
 CHECK = """
-import sys
+import shlex, sys
 from sfbench import cli
-try:
-    cli.main(sys.argv[1:])
-except SystemExit as stop:
-    assert not stop.code, stop.code
+for command in sys.argv[1:]:
+    try:
+        cli.main(shlex.split(command))
+    except SystemExit as stop:
+        assert not stop.code, (command, stop.code)
 print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def loaded(code: str, *arguments: str) -> set[str]:
+def loaded(code: str, *commands: str) -> set[str]:
     """Top-level packages in ``sys.modules`` of a child at its end."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *commands], capture_output=True, text=True, check=True
     )
     return set(done.stdout.splitlines()[-1].split()[1:])
 
@@ -200,14 +202,13 @@ def loaded(code: str, *arguments: str) -> set[str]:
     [("--help", SLOW), ("run --help", SLOW), ("list", SLOW), ("list methods --json", SLOW)],
 )
 def test_help_and_list_import_nothing_slow(arguments: str, absent: set[str]) -> None:
-    assert loaded(CHECK, *arguments.split()) & absent == set()
+    assert loaded(CHECK, arguments) & absent == set()
 
 
 def test_a_cheat_and_a_report_need_no_torch(tmp_path: Path) -> None:
-    out = str(tmp_path / "out")
-    model = ["run", "--model", "cheat:noise", "--tier", "smoke", "--limit", "2", "--out", out]
-    assert loaded(CHECK, *model) & HEAVY == set()
-    assert loaded(CHECK, "report", out) & HEAVY == set()
+    out = shlex.quote(str(tmp_path / "out"))
+    model = f"run --model cheat:noise --tier smoke --limit 2 --out {out}"
+    assert loaded(CHECK, model, f"report {out}") & HEAVY == set()
 
 
 def test_the_harness_imports_no_torch() -> None:

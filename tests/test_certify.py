@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -128,7 +129,7 @@ def test_no_value_is_the_worst_value() -> None:
 def test_some_metrics_for_real(tmp_path: Path) -> None:
     """The whole list is certified by ``make test`` itself; these need no optical flow."""
     names = ["still_share", "v_motion", "drift"]
-    found = run(names, tests=4, jobs=1)
+    found = run(names, tests=2, jobs=1)
     assert found.ok, certify_tables.complaints(found)
     assert {r.metric for r in found.responses} == set(names)
     assert {r.failure for r in found.responses} == set(failures.FAILURES)
@@ -176,7 +177,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames, fps = real.excerpt(name, 0, 250)
         for n, (top, left) in enumerate(corners):
             crop = frames[:, top : top + size, left : left + size]
-            write_clip(root / f"{name} {n}-0.mp4", crop, fps)
+            # Still larger than what is certified: a take decodes its video from the start.
+            small = [cv2.resize(f, (128, 128), interpolation=cv2.INTER_AREA) for f in crop]
+            write_clip(root / f"{name} {n}-0.mp4", np.stack(small).astype(np.uint8), fps)
     return root
 
 
@@ -197,7 +200,7 @@ def test_on_real_videos_the_largest_dose_must_be_seen(
     assert turned.doses[-1].z > turned.doses[0].z > 0
 
 
-def test_a_folder_that_is_too_small(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_too_small(tmp_path: Path) -> None:
     write_clip(tmp_path / "one-0.mp4", np.zeros((30, 32, 32, 3), np.uint8), 8)
     with pytest.raises(certify.CertifyError, match=r"holds 0 pieces .* needs two videos and 12"):
         Videos(tmp_path)
@@ -214,6 +217,9 @@ def test_the_command_fails_where_a_declaration_does(
     from sfbench import metrics
 
     honest = next(m for m in metrics.MEASURES if m.name == "frozen")
+    # How many takes there are is no matter of the command; the judging has tests of its own.
+    monkeypatch.setattr(certify, "CALIBRATION", 8)
+    monkeypatch.setattr(certify, "QUIET", 4)
 
     def call(*extra: str) -> int:
         with pytest.raises(SystemExit) as stop:

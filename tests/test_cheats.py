@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from sfbench import runner
 from sfbench.interfaces import Frames
 from sfbench.models import VideosModel, pendulum
 from sfbench.schema import Request, Result
-from sfbench.tasks import rows, shapes
+from sfbench.tasks import proxies, rows, shapes
 from sfbench.tasks.long_horizon import LongHorizon
 from sfbench.tasks.quality import Quality
 from sfbench.video import write_clip
@@ -71,12 +72,27 @@ CHEATS: dict[str, Film] = {
 TRUE: dict[str, Film] = {"truth": truth, "slowest": slowest}
 
 
+@pytest.fixture(autouse=True)
+def no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No headline is made of image features, and they are most of the work of a clip."""
+    monkeypatch.setattr(proxies, "has_features", lambda: False)
+
+
+@cache
+def scene_of(text: str, seed: int, number: int) -> tuple[shapes.Scene, dict[str, Any]]:
+    """A scene that fits the prompt, and the state of the generator that drew it."""
+    rng = np.random.default_rng([seed, number])
+    return rows.draw_consistent(text, rng), dict(rng.bit_generator.state)
+
+
 def handed_in(film: Film, asked: list[Request], folder: Path) -> None:
     """One file a request; each seed of a prompt shows another scene that fits the prompt."""
     folder.mkdir()
     for request in asked:
-        rng = np.random.default_rng([request.seed, int(request.prompt.id.rpartition("-")[2])])
-        scene = rows.draw_consistent(request.prompt.text, rng)
+        number = int(request.prompt.id.rpartition("-")[2])
+        scene, state = scene_of(request.prompt.text, request.seed, number)
+        rng = np.random.default_rng()
+        rng.bit_generator.state = state  # as if the scene had been drawn here
         clip = film(scene, request.geometry.frames, rng)
         write_clip(folder / f"{request.prompt.id}-{request.seed}.mp4", clip, request.geometry.fps)
 
@@ -90,14 +106,21 @@ def outcome(kind: type[LongHorizon] | type[Quality], film: Film, place: Path) ->
 
 
 @cache
-def worst_of_the_honest(task: str, estimate: str) -> float:
-    """The value that a cheat may not be better than: that of the best honest model."""
+def honest(task: str) -> list[Result]:
+    """Of the committed board: every model that plays, read once."""
     found = [Result.model_validate_json(p.read_text()) for p in RUNS.glob(f"{task}/*/result.json")]
-    values = [
-        (e.value, e.better)
+    return [
+        r
         for r in found
         if r.model.kind == "model" and not any("DEGENERATE" in f for f in r.validity.flags)
-        if (e := r.estimates[estimate]).value is not None
+    ]
+
+
+@cache
+def worst_of_the_honest(task: str, estimate: str) -> float:
+    """The value that a cheat may not be better than: that of the best honest model."""
+    values = [
+        (e.value, e.better) for r in honest(task) if (e := r.estimates[estimate]).value is not None
     ]
     if not values:
         raise LookupError(f"no honest model has {estimate} on the board of {task}")

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from sfbench.kernel import Sample, cubic, distance, floor, gaussian
+from sfbench.kernel import Kernel, Sample, cubic, difference, distance, floor, gaussian
 
 
 def normal(
@@ -151,3 +151,129 @@ def test_the_floor_is_the_truth_against_itself() -> None:
     assert value(normal(20, 6, 5, shift=1), truth) > found.high
     fewer = floor(dict(list(truth.items())[:12]))
     assert fewer.high is not None and fewer.high > found.high
+
+
+# --- two models against one truth -----------------------------------------------------------------
+
+TRIALS, PROMPTS = 400, 16
+ERROR = float(np.sqrt(0.05 * 0.95 / TRIALS))  # one Monte Carlo standard deviation
+Law = tuple[float, float]
+"""How far a sampler is off in every dimension, and the share of its clips that are broken."""
+LAWS: dict[str, Law] = {"perfect": (0, 0), "off": (0.6, 0), "broken": (0.1, 0.08)}
+
+
+def sampled(trial: int, *laws: Law, prompts: int = PROMPTS, d: int = 6) -> list[Sample]:
+    """Samplers and, last, the truth: four vectors about each prompt's own, which all share."""
+    rng = np.random.default_rng([trial, prompts, d])
+    level = rng.normal(size=(prompts, 1, d))
+    sides = []
+    for shift, broken in (*laws, (0, 0)):
+        rows = level + shift + 0.7 * rng.normal(size=(prompts, 4, d))
+        rows = np.where(rng.random((prompts, 4, 1)) < broken, -3, rows)
+        sides.append({f"p{n}": rows[n] for n in range(prompts)})
+    return sides
+
+
+def kernel_named(name: str, truth: Sample) -> Kernel:
+    return {"cubic": cubic, "gaussian": gaussian(truth), "linear": lambda x, y: x @ y.T}[name]
+
+
+def sign(first: Sample, second: Sample, truth: Sample, kernel: Kernel) -> int:
+    """Of the difference that is shown; 0: none is."""
+    found = difference(first, second, truth, kernel)
+    assert found.low is not None and found.high is not None
+    return int(found.low > 0) - int(found.high < 0)
+
+
+@pytest.mark.parametrize("name", ["cubic", "gaussian"])
+def test_the_difference_is_that_of_the_distances(name: str) -> None:
+    """Also where prompts have unequal numbers of clips."""
+    first, second, truth = sampled(0, (0.5, 0), (0.2, 0.1))
+    first = {p: rows[: 1 + n % 4] for n, (p, rows) in enumerate(first.items())}
+    kernel = kernel_named(name, truth)
+    found = difference(first, second, truth, kernel, of="here")
+    exact = value(first, truth, kernel) - value(second, truth, kernel)
+    assert found.value == pytest.approx(exact, rel=1e-4)
+    assert (found.n, found.clusters, found.better) == (40 + 64 + 64, PROMPTS, "lower")
+    assert found.method.startswith("here: paired difference") and "bootstrap-t" in found.method
+    back = difference(second, first, truth, kernel)
+    assert found.low is not None and found.high is not None and found.value is not None
+    assert (back.value, back.low, back.high) == (-found.value, -found.high, -found.low)
+    wider = difference(first, second, truth, kernel, confidence=0.999)
+    assert wider.low is not None and wider.low < found.low and wider.confidence == 0.999
+
+
+@pytest.mark.parametrize("name", ["cubic", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
+def test_equal_samplers_are_seldom_told_apart(law: str, name: str) -> None:
+    told = []
+    for trial in range(TRIALS):
+        first, second, truth = sampled(trial, LAWS[law], LAWS[law])
+        told.append(sign(first, second, truth, kernel_named(name, truth)))
+    assert np.mean(np.abs(told)) <= 0.05 + 2 * ERROR
+
+
+def test_what_the_percentile_bootstrap_would_do() -> None:
+    """The reason why it is not used: of equal samplers it tells apart far more than 5 %."""
+    from sfbench.kernel import _Sums
+
+    weights = np.random.default_rng(0).multinomial(PROMPTS, np.full(PROMPTS, 1 / PROMPTS), 1000)
+    told = []
+    for trial in range(TRIALS):
+        *models, truth = sampled(trial, LAWS["broken"], LAWS["broken"])
+        one, other = (_Sums.of(side, truth, cubic).mmd2(*2 * (weights * 1.0,)) for side in models)
+        low, high = np.quantile(one - other, [0.025, 0.975])
+        told.append(not low <= 0 <= high)
+    assert np.mean(told) > 0.05 + 2 * ERROR
+
+
+@pytest.mark.parametrize("name", ["cubic", "gaussian"])
+def test_a_real_difference_is_found_on_its_side(name: str) -> None:
+    found = []
+    for trial in range(50):
+        far, near, truth = sampled(trial, (0.8, 0), (0.2, 0))
+        kernel = kernel_named(name, truth)
+        found.append(sign(far, near, truth, kernel))
+        assert sign(near, far, truth, kernel) == -found[-1]
+    assert min(found) >= 0 and np.mean(found) > 0.9
+
+
+def test_the_interval_of_a_known_difference_covers() -> None:
+    """With a linear kernel the distance is the squared distance of the means: D shift^2."""
+    exact, hits = 6 * (0.8**2 - 0.3**2), 0
+    for trial in range(TRIALS):
+        first, second, truth = sampled(trial, (0.8, 0), (0.3, 0))
+        found = difference(first, second, truth, kernel_named("linear", truth))
+        assert found.low is not None and found.high is not None
+        hits += found.low <= exact <= found.high
+    assert hits / TRIALS >= 0.95 - 2 * ERROR
+
+
+def test_the_scale_of_a_difference_does_not_matter() -> None:
+    """Rounding is to significant digits: features may be small numbers."""
+    sides = sampled(0, (0.8, 0), (0.3, 0))
+    small = [{p: rows * 1e-4 for p, rows in side.items()} for side in sides]
+    linear = kernel_named("linear", sides[2])
+    usual, tiny = (difference(*three, linear) for three in (sides, small))  # type: ignore[arg-type]
+    for end in ("value", "low", "high"):
+        assert getattr(tiny, end) == pytest.approx(1e-8 * getattr(usual, end), rel=1e-3)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    first, _, truth = sampled(0, (0.8, 0), (0.3, 0))
+    found = difference(first, first, truth)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert "nothing tells" in found.method
+
+
+def test_prompts_that_not_all_have_are_left_out() -> None:
+    first, second, truth = sampled(0, (0.8, 0), (0.3, 0))
+    fewer = {p: rows for p, rows in first.items() if p not in ("p0", "p1")}
+    kept = [{p: rows for p, rows in side.items() if p in fewer} for side in (second, truth)]
+    found, same = difference(fewer, second, truth), difference(fewer, *kept)
+    assert "(2 unmatched prompts left out)" in found.method
+    assert (found.value, found.low, found.high) == (same.value, same.low, same.high)
+    few = {p: first[p] for p in ("p0", "p1")}
+    none = difference(few, second, truth)
+    assert (none.value, none.low, none.high, none.clusters) == (None, None, None, 0)
+    assert none.method.startswith("n/a: ") and none.method.endswith("has 2")

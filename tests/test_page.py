@@ -7,28 +7,23 @@ import csv
 import hashlib
 import html.parser
 import io
-import json
 import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import altair
-import numpy as np
 import pytest
-from PIL import Image
 
 from sfbench import (
     leaderboard,
     page,
     page_boards,
-    page_clips,
     page_evidence,
     page_planes,
     page_svg,
     page_verdict,
     report,
-    video,
 )
 from sfbench.certification import FILE
 from sfbench.leaderboard import Group
@@ -37,13 +32,11 @@ from sfbench.page_looks import figure, looks, rounded_out, ticks_of
 from sfbench.schema import Curve, Result
 
 from page_fixtures import (
-    FRAMES,
     HOSTILE,
     NAMES,
     certified,
     everything,
     finished,
-    frames,
     read,
     store,
     streamed,
@@ -143,6 +136,10 @@ def test_the_page_is_a_report_format(runs: Path, tmp_path: Path) -> None:
     (path,) = report.write_report([runs], tmp_path, ["html"])
     assert path == tmp_path / "leaderboard.html"
     assert path.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_number_is_not_parted_from_its_percent_sign(text: str) -> None:
+    assert re.search(r'<p class="headline">[^<]* \(95\u00a0% interval', text)
 
 
 def test_sections_come_in_order_with_their_headings(text: str) -> None:
@@ -254,6 +251,17 @@ def test_the_verdict_is_of_drift_not_of_time(runs: Path) -> None:
     assert page_verdict.main_board([]) is None
 
 
+def test_the_first_sentence_does_not_hide_where_another_model_is_best() -> None:
+    first = finished("a", 0.1, 1)
+    worse = first.estimates["drift"].model_copy(update={"value": 0.9, "low": 0.8, "high": 1.0})
+    first = first.model_copy(update={"estimates": first.estimates | {"drift": worse}})
+    found = verdicts_of(board(first, finished("b", 0.3, 2), finished("c", 0.4, 3)))
+    assert found[0].best == "a"
+    (line,) = page_verdict.but(found)
+    assert line.startswith("But b ") and "drift over eight horizons" in line
+    assert page_verdict.but(verdicts_of(board(finished("a", 0.1, 1), finished("b", 0.3, 2)))) == []
+
+
 def test_a_loose_cheat_and_a_small_tier_are_told() -> None:
     rows = [finished("a", 0.1, 1), finished("cheat:sly", 0.2, 2, kind="cheat")]
     smoke = rows[0].task.model_copy(update={"tier": "smoke"})
@@ -292,6 +300,26 @@ def test_rows_stand_in_sections_with_kinds_and_notes(runs: Path) -> None:
     assert [e.label for e in sections["Native length only"]] == ["teacher"]
     assert made.kinds == ("model", "cheat", "reference", "native length")
     assert all(e.ranks for e in sections["Ranked"])
+
+
+def test_why_there_is_no_value_is_said_once_with_all_its_rows() -> None:
+    whole = finished("a", 0.1, 1)
+    none = whole.estimates["violation_own"].model_copy(
+        update={"value": None, "low": None, "high": None, "method": "n/a: too few frames"}
+    )
+    bound = none.model_copy(update={"low": 96.0, "method": "median, not reached"})
+    lacks = {"a": {"exposure_gap": none}, "b": {"exposure_gap": none}}
+    lacks["c"] = {"recovery_half_life": bound}
+    rows = []
+    for n, (name, some) in enumerate(lacks.items(), 1):
+        row = finished(name, 0.1 * n, n)
+        rows.append(row.model_copy(update={"estimates": row.estimates | some}))
+    part = page_boards.board(board(*rows)).parts[0]
+    assert part.reasons == {
+        "too few frames": ["a", "b"],
+        "not measured": ["a", "b"],  # c has a bound, and says of what
+        "median, not reached": ["c"],
+    }
 
 
 def test_the_csv_of_a_board_is_its_table(runs: Path) -> None:
@@ -427,6 +455,9 @@ def test_the_plane_joins_boards_by_model(runs: Path) -> None:
     assert chart is not None and [row[0].text for row in chart.rows] == list(NAMES)
     # quality rises and speed falls from the first to the last, so that none dominates another
     assert [row[-1].text for row in chart.rows] == ["yes"] * 3
+    picture = chart.plots[0].pictures[0].svg
+    assert "quality: prompt" in picture and "latency: fps, context full" in picture
+    assert any("attributes" in note for note in chart.notes)  # what `prompt` is
     assert page_planes.pareto([g for g in found if g is main], main, looks(found)) is None
 
 
@@ -440,6 +471,8 @@ def test_a_row_that_is_not_ranked_cannot_beat_others(tmp_path: Path) -> None:
     chart = page_planes.pareto(found, page_verdict.main_board(found), looks(found))
     assert chart is not None and chart.rows[0][-1].text == "not ranked"
     assert "model-a" in chart.notes[0]
+    hollow = re.findall(r'<path[^>]*fill="var\(--ground\)"[^>]*>', chart.plots[0].pictures[0].svg)
+    assert hollow and not any("opacity" in mark for mark in hollow)  # hollow, not too pale to see
 
 
 # --- waits ----------------------------------------------------------------------------------------
@@ -456,84 +489,6 @@ def test_waits_are_drawn_if_they_are_those_the_estimate_counts(tmp_path: Path) -
     chart = page_planes.waits(group, looks([group]), sources)
     assert chart is not None and chart.notes == ("Only the quantiles are known of b.",)
     assert [c.text for c in chart.rows[0]] == ["a", "69.5", "114.0", "n/a", "125.0"]
-
-
-# --- clips ----------------------------------------------------------------------------------------
-
-
-def decoded(address: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    content = base64.b64decode(address.partition("base64,")[2])
-    return np.asarray(Image.open(io.BytesIO(content)))
-
-
-def test_a_small_clip_is_kept_without_loss(tmp_path: Path) -> None:
-    pixels = frames(1)
-    video.write_clip(tmp_path / "clip.mp4", pixels, 8)
-    clip = page_clips.load(tmp_path / "clip.mp4", (0, 12, 23), 10**6)
-    assert clip is not None and (clip.kind, clip.frames, clip.across) == ("sheet", FRAMES, 5)
-    sheet = decoded(clip.source)
-    for n in range(FRAMES):
-        y, x = 16 * (n // 5), 16 * (n % 5)
-        assert np.array_equal(sheet[y : y + 16, x : x + 16], pixels[n])
-    strip = decoded(clip.strip)
-    assert strip.shape[:2] == (16, 3 * 18 - 2) == clip.strip_size[::-1]
-    assert np.array_equal(strip[:, 18:34, :3], pixels[12])
-
-
-def test_a_large_clip_is_scaled_thinned_and_playable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(page_clips, "LONGEST", 20)
-    ramp = np.linspace(0, 255, 50).astype(np.uint8)[:, None, None, None]
-    video.write_clip(tmp_path / "clip.mp4", np.broadcast_to(ramp, (50, 90, 480, 3)), 10)
-    clip = page_clips.load(tmp_path / "clip.mp4", (0, 49), 10**6)
-    assert clip is not None and clip.kind == "video"
-    assert (clip.frames, clip.every, clip.width, clip.height) == (50, 3, 320, 60)
-    (tmp_path / "kept.mp4").write_bytes(base64.b64decode(clip.source.partition("base64,")[2]))
-    kept, fps = video.read_clip(tmp_path / "kept.mp4")
-    assert len(kept) == 17 and fps == pytest.approx(10 / 3, rel=1e-3)
-    assert abs(int(kept[10].mean()) - int(ramp[30, 0, 0, 0])) < 6
-
-
-def test_truth_comes_first_then_ranks_then_native(runs: Path) -> None:
-    found, sources = read(runs)
-    watched = page_clips.watch(found, looks(found), sources)
-    assert watched is not None
-    assert [s.label for s in watched.sides] == ["oracle:truth", *NAMES, "teacher"]
-    assert [s.note for s in watched.sides][:2] == ["true video", "rank 1"]
-    assert [scene.prompt for scene in watched.scenes] == ["a disc", HOSTILE]
-    assert watched.scenes[1].clips[-1] is None  # the teacher kept no second clip
-    assert (watched.frames, watched.at[0], watched.at[-1]) == (FRAMES, 0, FRAMES - 1)
-    assert "Cheats are not shown: cheat:loop." in watched.left_out
-
-
-def test_clips_keep_to_their_budget(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, sources = read(runs)
-    whole = page_clips.watch(found, looks(found), sources)
-    assert whole is not None
-    first = sum(clip.size for clip in whole.scenes[0].clips if clip)
-    for budget, scenes in ((first + 100, 1), (first - 100, 1)):
-        monkeypatch.setattr(page_clips, "BUDGET", budget)
-        bounded = page_clips.watch(found, looks(found), sources)
-        assert bounded is not None and len(bounded.scenes) == scenes
-        assert sum(c.size for s in bounded.scenes for c in s.clips if c) <= budget
-        assert any("1 of 2 prompts" in line for line in bounded.left_out)
-    assert any(line.startswith("Left out, for clips may take") for line in bounded.left_out)
-
-
-def test_damaged_and_foreign_clips_are_not_shown(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.mp4"
-    video.write_clip(secret, frames(3), 8)
-    for n, name in enumerate(("a", "b", "c")):
-        store(tmp_path / "runs" / name, finished(name, 0.1 * (n + 1), n), [("a disc", frames(n))])
-    next((tmp_path / "runs" / "b" / "clips").glob("*")).write_bytes(b"broken")
-    records = tmp_path / "runs" / "c" / "records.jsonl"
-    line = json.loads(records.read_text())
-    line["clip"]["path"] = "../../secret.mp4"
-    records.write_text(json.dumps(line) + "\n")
-    found, sources = read(tmp_path / "runs")
-    watched = page_clips.watch(found, looks(found), sources)
-    assert watched is not None and [side.label for side in watched.sides] == ["a"]
 
 
 # --- certification and published figures ----------------------------------------------------------
@@ -554,15 +509,3 @@ def test_the_matrix_says_who_sees_what() -> None:
 def test_what_lies_beside_is_shown(text: str) -> None:
     assert "All 6 declarations hold" in text and ">14<small>" in text
     assert "As published" in text and "17.0" in text
-
-
-# --- sizes ----------------------------------------------------------------------------------------
-
-
-def test_a_page_of_many_rows_stays_small(tmp_path: Path) -> None:
-    for n in range(10):
-        row = finished(f"model-{n}", 0.1 + 0.02 * n, n)
-        store(tmp_path / str(n), row, [("a disc", frames(n, 64, (32, 32)))])
-    text = page.render(*read(tmp_path), tmp_path)
-    assert len(text.encode()) < 4_000_000
-    assert "Left out, for clips may take" in text

@@ -1,29 +1,28 @@
-"""The page in a real browser, headless Chromium, opened from disk.
-
-Without one these tests are skipped, unless ``SFBENCH_BROWSER_REQUIRED`` is set.
-"""
+"""The page in a real browser, headless Chromium, opened from disk: that it works."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser
 
 from sfbench import page
-from sfbench.certification import FILE
 
-from page_fixtures import FRAMES, HOSTILE, certified, everything, finished, frames, read, store
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+from page_fixtures import (
+    FRAMES,
+    HOSTILE,
+    Opened,
+    chromium,
+    finished,
+    frames,
+    read,
+    store,
+    written,
 )
-REQUIRED = bool(os.environ.get("SFBENCH_BROWSER_REQUIRED"))
+
 WIDTHS = (360, 768, 1280)
 # Pixels of a canvas by way of a second one: Chromium complains of a canvas that is read often.
 READ = """canvas => {
@@ -35,41 +34,13 @@ READ = """canvas => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        message = "no chromium on the PATH; on Debian: apt-get install chromium"
-        (pytest.fail if REQUIRED else pytest.skip)(message)
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("page")
-    (out / FILE).write_text(certified().model_dump_json())
-    (out / "published").mkdir()
-    (out / "published" / "paper.csv").write_text("system,fps,source\nX,17.0,a paper\n")
-    return page.write(*read(everything(tmp_path_factory.mktemp("runs"))), out)
-
-
-class Opened:
-    """The page in a tab, with all that it complained of or asked the network for."""
-
-    def __init__(self, browser: Browser, file: Path, **options: Any) -> None:
-        settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
-        self.context = browser.new_context(**(settings | options))
-        self.tab: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.goto(file.as_uri())
-
-    def __getitem__(self, selector: str) -> Locator:
-        return self.tab.locator(selector)
+    return written(tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ EXAMPLE = Path(__file__).parents[1] / "examples/tiny_wan.py"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline as a user makes it."""
     path = tmp_path_factory.mktemp("pipelines") / "tiny-wan"
-    subprocess.run([sys.executable, str(EXAMPLE), str(path)], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(EXAMPLE), str(path)])
+        # As `python examples/tiny_wan.py`, but what it imports is imported once for all tests.
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
     return path
 
 

@@ -60,6 +60,7 @@ def test_a_finished_row_holds(row: Path) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "records.jsonl", "result.json"])
 def test_a_flipped_byte_is_found_wherever_it_is(row: Path, name: str) -> None:
+    shutil.rmtree(row / "clips")  # need not travel, and are not what is damaged here
     rng, data = random.Random(name), (row / name).read_bytes()
     places = [0, len(data) - 1, *(rng.randrange(len(data)) for _ in range(12))]
     for place in places:

@@ -25,6 +25,16 @@
     one("span", theme).textContent = next;
   });
 
+  // --- paper: where the numbers come from is printed whole, and put back as it was ------------------
+
+  const sources = all("#provenance details");
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = sources.filter((part) => !part.open);
+    for (const part of closed) part.open = true;
+  });
+  addEventListener("afterprint", () => { for (const part of closed) part.open = false; });
+
   // --- tables: each section is sorted by itself; what was not measured stays below ------------------
 
   const sort = (table, column, direction) => {

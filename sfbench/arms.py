@@ -178,6 +178,9 @@ def _play_alone(model: VideoModel, request: Request, truth: Truth) -> Played | F
 
     try:
         past = Past(request, truth)
+    except VideoError as error:
+        return Failure(kind="video", reason=str(error))
+    try:
         if request.scope != "e2e" and isinstance(model, Preparing):
             model.prepare(request)
         return _play_together(ask, [request], [past])[0]

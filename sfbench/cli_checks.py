@@ -18,6 +18,8 @@ app = typer.Typer(rich_markup_mode=None)
 Examples:
   sfbench certify
   sfbench certify sharpness_change return_share
+  sfbench certify --check results/certification.json
+  sfbench certify my_metric --propose
   sfbench certify --videos my_true_videos --out runs/certified"""
 )
 def certify(
@@ -28,6 +30,10 @@ def certify(
         Path | None,
         typer.Option(help="Folder of true videos. [default: the embedded world]"),
     ] = None,
+    frames: Annotated[int, typer.Option(min=16, help="Frames of a clip of --videos.")] = 48,
+    shots: Annotated[
+        bool, typer.Option("--shots", help="Take each shot of --videos for a video of its own.")
+    ] = False,
     clips: Annotated[int, typer.Option(min=2, help="Clips to damage.")] = 8,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes. [default: one a core]")
@@ -35,25 +41,48 @@ def certify(
     out: Annotated[
         Path | None, typer.Option(help="Folder for certification.json and CERTIFICATION.md.")
     ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="A certification.json that must be what is made here.")
+    ] = None,
+    propose: Annotated[
+        bool,
+        typer.Option("--propose", help="Damage calibration clips; say what to declare of them."),
+    ] = False,
 ) -> None:
     """Damage true videos, and hold each metric to what it declares to see."""
     from rich.console import Console
 
     from . import certify as certifying
-    from . import certify_tables
+    from . import certify_check, certify_tables
     from .progress import shown
     from .registry import load
 
-    source = load("sources", "videos")(videos) if videos else load("sources", "world")()
+    if propose and (videos or out or check):
+        raise typer.BadParameter(
+            "goes with metrics, --clips and --jobs alone", param_hint="--propose"
+        )
+    kept = certify_check.committed(check) if check else None
+    world = load("sources", "world")
+    source = load("sources", "videos")(videos, frames, shots) if videos else world()
     errors = Console(stderr=True)
+    output = Console(emoji=False, markup=False, highlight=False)
     with interruptible("nothing was written"), shown(errors, "certify") as progress:
+        if propose:
+            labels = certifying.propose(metric or (), clips=clips, jobs=jobs, progress=progress)
+            output.print("\n".join(certify_tables.proposed(labels)), soft_wrap=True)
+            return
         found = certifying.certify(metric or (), source, tests=clips, jobs=jobs, progress=progress)
-    certify_tables.show(found, Console(emoji=False, markup=False, highlight=False))
+    certify_tables.show(found, output)
+    differ = certify_check.differences(found, kept, whole=not metric) if kept else []
+    for line in differ:
+        output.print(line, soft_wrap=True)
+    if kept:
+        output.print(f"{check} is {'not ' if differ else ''}what is made here.", soft_wrap=True)
     if out is not None:
         metrics = list(certifying.known_metrics().values())
         for path in certify_tables.write(found, metrics, out):
             print(path)
-    if not found.ok:
+    if differ or not found.ok:
         raise typer.Exit(FAILURES)
 
 

@@ -17,6 +17,7 @@ app = typer.Typer(rich_markup_mode=None)
     epilog="""\b
 Examples:
   sfbench verify results
+  sfbench verify results --strict
   sfbench verify runs/long-horizon-full/mine --rescore 20
   sfbench verify --model 'cmd:python examples/cmd_model.py'"""
 )
@@ -36,12 +37,17 @@ def verify(
         str | None,
         typer.Option(metavar="folder:PATH", help="Of rows on videos of your own: where these are."),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Also wrong: what keeps a row off the board, else noted."),
+    ] = False,
     size: Annotated[int, typer.Option(min=8, help="Of a model: pixels a side.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Compute finished rows again from their records and clips, or check a model's contract.
 
-    Says in words what does not hold. A row that is wrong is exit code 5, a model 1.
+    Says in words what does not hold. A row that is wrong is exit code 5, a model 1. Notes say what
+    a pull request is refused for; with --strict that is wrong too.
     """
     if bool(paths) == bool(model):
         raise typer.BadParameter("name either finished rows or one --model")
@@ -49,7 +55,7 @@ def verify(
     if model:
         _verify_model(model, size)
     else:
-        _verify_rows(paths or [], rescore, dataset)
+        _verify_rows(paths or [], rescore, dataset, strict)
 
 
 def _verify_model(name: str, size: int) -> None:
@@ -61,12 +67,14 @@ def _verify_model(name: str, size: int) -> None:
         raise typer.Exit(FAILURES)
 
 
-def _verify_rows(paths: list[Path], rescore: int, dataset: str | None) -> None:
-    from .verify_rows import check, check_tables, rows
+def _verify_rows(paths: list[Path], rescore: int, dataset: str | None, strict: bool) -> None:
+    from .row_folders import rows
+    from .verify_rows import check
+    from .verify_tables import check_tables
 
     wrong = 0
     for row in rows(paths):
-        found = check(row, rescore, dataset)
+        found = check(row, rescore, dataset, strict=strict)
         print("\n".join(found.lines()), flush=True)
         wrong += not found.ok
     for finding in [finding for path in paths for finding in check_tables(path)]:

@@ -7,12 +7,15 @@ are paired by prompt. What has no value a prompt is compared from the records be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 
-from . import registry, stats, verdicts
+from rich.console import Console
+
+from . import progress, registry, stats, verdicts
 from .boards import Board, Column, board_of
 from .compare_records import Entry, LogRank, Recorded, not_measured
 from .effects import Effect, effect
@@ -119,7 +122,9 @@ def compare(
     if not allow_mismatch:
         for entries in rows:
             require_comparable([entry.result for entry in entries])
-    pairs = [_pairing(a, b) for entries in rows for a, b in combinations(entries, 2)]
+    two = [Recorded(a, b) for entries in rows for a, b in combinations(entries, 2)]
+    with _told(two) as tell:
+        pairs = [_pairing(recorded, tell) for recorded in two]
     return _together(pairs)
 
 
@@ -206,11 +211,43 @@ def _listed(names: set[str]) -> str:
 # --- what they differ in --------------------------------------------------------------------------
 
 
-def _pairing(first: Entry, second: Entry) -> Pairing:
+@contextmanager
+def _told(pairs: Sequence[Recorded]) -> Iterator[Callable[[], None]]:
+    """Says on stderr how many of the estimates that are made of records are done, if any are.
+
+    Some take most of a minute: true clips are rendered, and looked at by a network.
+    """
+    total = sum(
+        recorded.takes(column.key)
+        for recorded in pairs
+        for column in _columns(*_sides(recorded.first, recorded.second))
+    )
+    if not total:
+        yield lambda: None
+        return
+    done = count()
+    with progress.shown(Console(stderr=True), "differences made of records") as report:
+
+        def tell() -> None:
+            report(next(done), total)
+
+        tell()
+        yield tell
+
+
+def _sides(first: Entry, second: Entry) -> tuple[Board, Side, Side]:
     board = board_of(first.result.task.name)
-    a, b = Side(first.label, first.result), Side(second.label, second.result)
-    recorded = Recorded(first, second)
-    lines = [_line(board, column, a, b, recorded) for column in _columns(board, a, b)]
+    return board, Side(first.label, first.result), Side(second.label, second.result)
+
+
+def _pairing(recorded: Recorded, tell: Callable[[], None]) -> Pairing:
+    first, second = recorded.first, recorded.second
+    board, a, b = _sides(first, second)
+    lines = []
+    for column in _columns(board, a, b):
+        lines.append(_line(board, column, a, b, recorded))
+        if recorded.takes(column.key):
+            tell()
     mismatch = differences(first.result, second.result)
     return Pairing(first, second, mismatch, tuple(lines))
 
@@ -227,15 +264,26 @@ def _line(board: Board, column: Column, a: Side, b: Side, recorded: Recorded) ->
     first, second = (side.result.per_prompt.get(column.key, {}) for side in (a, b))
     one = verdicts.comparison(board, column, a, b)
     sizes = effect(first, second, better=column.better, over=board.over)
-    if one.made:
-        return Line(one, sizes)
+    if one.made or one.all_equal:
+        return Line(one, sizes, reason="" if one.made else _all_equal(one))
     test, reason = recorded.log_rank(column.key)
     if test is None and not reason:
         again, reason = recorded.statistic(column.key)
         if again is not None:
             one = replace(one, gap=again(stats.CONFIDENCE), again=again)
             reason = "" if one.made else one.gap.method.removeprefix("n/a: ")
+            if one.all_equal:
+                reason = _all_equal(one)
     return Line(one, sizes, test, reason or _reason(one))
+
+
+def _all_equal(one: Comparison) -> str:
+    """Why an equal difference on all prompts is none to judge by."""
+    where = f"on all {one.gap.clusters} paired {one.board.over}s"
+    if not one.gap.value:
+        return f"equal {where}, and {stats.UNTOLD}"
+    figure = verdicts.difference_text(one.gap.value, one.gap, one.column)
+    return f"{one.first.label} less {one.second.label} is {figure} {where}, and {stats.UNTOLD}"
 
 
 def _reason(one: Comparison) -> str:
@@ -252,7 +300,7 @@ def _reason(one: Comparison) -> str:
 def _together(pairs: Sequence[Pairing]) -> list[Pairing]:
     """Mark what holds with all comparisons of all pairs."""
     lines = [line for pair in pairs for line in pair.lines]
-    count = sum(line.made for line in lines)
+    made = sum(line.made for line in lines)
     tests = sum(line.test is not None for line in lines)
     held = iter(verdicts.together([line.comparison for line in lines], besides=tests))
     marked = iter(
@@ -260,7 +308,7 @@ def _together(pairs: Sequence[Pairing]) -> list[Pairing]:
             replace(
                 line,
                 comparison=next(held),
-                marked=line.test is not None and line.test.shown(count),
+                marked=line.test is not None and line.test.shown(made),
             )
             for line in lines
         ]

@@ -79,6 +79,13 @@ class Recorded:
         means = [sum(times) / len(times) for times in sides]
         return LogRank(p, means[0] > means[1], (len(sides[0]), len(sides[1]))), ""
 
+    def takes(self, key: str) -> bool:
+        """Whether an estimate is compared by a statistic of the task, which may take a while."""
+        rows = [entry.result for entry in (self.first, self.second)]
+        if not all(key in row.estimates and key not in row.per_prompt for row in rows):
+            return False
+        return key in self._statistics and not any(not_measured(row, key) for row in rows)
+
     def statistic(self, key: str) -> tuple[Again | None, str]:
         """The paired difference that the task makes of an estimate; else why there is none.
 
@@ -96,12 +103,23 @@ class Recorded:
         if fields := differences(self.first.result, self.second.result):
             return None, f"rows that differ in {', '.join(fields)} have no paired statistic"
         try:
-            task = _as_it_was(self.first.result.task)
+            task = self._as_it_was
         except NotHere as error:
             return None, str(error).removesuffix(".")
-        one, other = (Run(entry.result, entry.records) for entry in entries)
+        one, other = self._runs
         make = self._statistics[key]
-        return lambda confidence: make(task, one, other, confidence), ""
+        return lambda confidence: _told(make(task, one, other, confidence)), ""
+
+    @cached_property
+    def _as_it_was(self) -> Task:
+        """The task, set up once: what it knows of true clips is found once."""
+        return _as_it_was(self.first.result.task)
+
+    @cached_property
+    def _runs(self) -> tuple[Run, Run]:
+        return Run(self.first.result, self.first.records), Run(
+            self.second.result, self.second.records
+        )
 
     @cached_property
     def _statistics(self) -> dict[str, Statistic]:
@@ -124,6 +142,12 @@ def not_measured(result: Result, key: str) -> str:
 
 def _alone(entry: Entry) -> str:
     return f"no records beside the result of {entry.label} ({entry.folder})"
+
+
+def _told(gap: Estimate) -> Estimate:
+    """Without an interval where all prompts move the difference alike."""
+    untold = stats.UNTOLD in gap.method
+    return gap.model_copy(update={"low": None, "high": None}) if untold else gap
 
 
 def _as_it_was(card: TaskCard) -> Task:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +12,14 @@ from rich.text import Text
 from .boards import Column
 from .compare import Line, Pairing, note
 from .compare_records import Entry
+from .paired import TIMES
 from .schema import Estimate
 from .tables import ARROWS, format_estimate
+from .verdicts import difference_text
 
 NARROW = 120  # characters of a terminal under which intervals stand below their values
 OPEN = "n/a at an end of an interval: how far it goes on is not known (never within the clip)."
+RATIO = "x: A over B, the ratio of their ratios, not a difference; x1.000 is none."
 WINS = Column("wins", "wins", None, "", style="{:.0%}")
 SIZE = Column("d_z", "d_z", None, "", style="{:+.2f}")
 
@@ -30,6 +32,7 @@ def print_pairs(pairs: Sequence[Pairing], console: Console) -> None:
     closing = [
         "A - B: paired difference [95 % interval]; d_z: in standard deviations; wins: share on "
         "which A is better, a tie is half; v lower is better, ^ higher.",
+        RATIO if any(one.gap.unit == TIMES for one in made) else "",
         OPEN if any(None in (one.gap.low, one.gap.high) for one in made) else "",
         note(pairs),
     ]
@@ -65,11 +68,10 @@ def _table(pair: Pairing, *, narrow: bool) -> Table:
 
 def _texts(line: Line, first: Entry, second: Entry) -> list[str]:
     column = line.comparison.column
-    signed = replace(column, style=column.style.replace("{:", "{:+"))
     return [
         f"{column.title} {ARROWS[column.better]}".strip(),
         *(format_estimate(e.result.estimates.get(column.key), column) for e in (first, second)),
-        _gap(line.comparison.gap, signed),
+        _gap(line.comparison.gap, column),
         format_estimate(line.effect.standardised, SIZE),
         format_estimate(line.effect.wins, WINS),
     ]
@@ -77,9 +79,17 @@ def _texts(line: Line, first: Entry, second: Entry) -> list[str]:
 
 def _gap(gap: Estimate, column: Column) -> str:
     """A difference that only an end of its interval is known of is shown by that end."""
-    if gap.value is not None or (gap.low is None and gap.high is None):
-        return format_estimate(gap, column)
-    return f"n/a [{column.text(gap.low)}, {column.text(gap.high)}]"
+    if gap.value is None and gap.low is None and gap.high is None:
+        return "n/a"
+    value, low, high = (
+        "n/a" if v is None else _unsigned_zero(difference_text(v, gap, column))
+        for v in (gap.value, gap.low, gap.high)
+    )
+    return f"{value} [n/a]" if low == high == "n/a" else f"{value} [{low}, {high}]"
+
+
+def _unsigned_zero(text: str) -> str:
+    return text.removeprefix("-") if not text.strip("-0.% ") else text
 
 
 # --- as JSON --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ measures. With ``v_a(k)`` the violation of chunk ``k`` under arm ``a`` and ``e_a
 - gap ``EBG(k) = v_own(k) - v_true(k)``: zero for a perfect sampler, whatever the future holds;
   its mean over ``k`` (the area over the length), its slope (errors that feed on themselves), and
   whether it grows faster than linearly (:mod:`.exposure_growth`);
-- ratio ``EBR(k)``, its area, and the excess accumulated error (:mod:`.exposure_ratio`);
+- ratio ``EBR(k)``, its area and growth, and the excess accumulated error (:mod:`.exposure_ratio`);
 - prefix effect: ``v_own`` at equal distance after true prefixes of several lengths;
 - round trip ``v_streamed - v_own``: what decoding and re-encoding changes, kept apart from the gap;
 - context help ``e_swapped - e_true`` in error against the exact continuation: a model that gains
@@ -28,7 +28,14 @@ from dataclasses import dataclass, field
 from . import stats
 from .exposure_growth import growth_class
 from .exposure_prints import LEAST, squares
-from .exposure_ratio import ACCUMULATED, accumulated_curve, ratio, ratio_area, ratio_curve
+from .exposure_ratio import (
+    ACCUMULATED,
+    accumulated_curve,
+    ratio,
+    ratio_area,
+    ratio_curve,
+    ratio_growth,
+)
 from .exposure_recovery import half_life
 from .exposure_response import distance_curve, divergence, sensitivity
 from .exposure_rows import Cells, Grouped, both, curve, group, less, level, levels, paired
@@ -79,6 +86,11 @@ class Episodes:
     def errors(self) -> tuple[Grouped, Grouped]:
         """Under own and under true context, less their floors."""
         return both(self.excess("own"), self.excess("true"))
+
+    @property
+    def horizons(self) -> list[float]:
+        """The same ends, in native horizons."""
+        return [end / self.horizon for end in self.ends]
 
     def has(self, arm: str) -> bool:
         """Whether there are clips of an arm."""
@@ -167,14 +179,13 @@ def growth(gap: Grouped, episodes: Episodes) -> Estimate:
     unit = "per horizon"
     if len(episodes.ends) < 2:
         return stats.missing("n/a: slope: one chunk only", unit=unit, better="lower")
-    x = [end / episodes.horizon for end in episodes.ends]
-    return stats.slope(gap, x, unit=unit, better="lower")
+    return stats.slope(gap, episodes.horizons, unit=unit, better="lower")
 
 
 def _growths(episodes: Episodes) -> dict[str, float]:
     """The slope of each prompt's gap, so that models can be compared pair by pair."""
-    x = [end / episodes.horizon for end in episodes.ends]
-    return {p: round(v, stats.DIGITS) for p, v in stats.slopes(episodes.gap, x).items()}
+    own = stats.slopes(episodes.gap, episodes.horizons)
+    return {p: round(v, stats.DIGITS) for p, v in own.items()}
 
 
 def prefix_effect(prefixes: Mapping[int, Cells]) -> dict[str, list[list[float]]]:
@@ -188,21 +199,24 @@ def prefix_effect(prefixes: Mapping[int, Cells]) -> dict[str, list[list[float]]]
 
 
 def _sensitivity(episodes: Episodes) -> Estimate:
-    """From chunk 1 on: chunk 0 has the same context in all arms."""
     if len(episodes.ends) < 2:
         return stats.missing("n/a: one chunk only", unit="times")
+    return sensitivity(*responses(episodes))
+
+
+def responses(episodes: Episodes) -> tuple[Grouped, Grouped, Grouped, Grouped]:
+    """What own errors and noise move and are, from chunk 1 on: chunk 0 has one context."""
     parts: list[Grouped] = []
     for arm in ("own", "noised"):
         moved, change = episodes.moved(arm, "true"), episodes.change.get(arm, {})
         both = moved.keys() & change.keys()
         parts.append(group({cell: moved[cell][1:] for cell in both}))
         parts.append(group({cell: [v**2 for v in change[cell][:-1]] for cell in both}))
-    return sensitivity(*parts)
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def _twins(episodes: Episodes) -> Estimate:
-    x = [end / episodes.horizon for end in episodes.ends]
-    return divergence(group(episodes.moved("twin", "own")), x, LEAST)
+    return divergence(group(episodes.moved("twin", "own")), episodes.horizons, LEAST)
 
 
 def _curves(episodes: Episodes) -> dict[str, Curve]:
@@ -232,6 +246,9 @@ MEASURES: dict[str, Level | Other] = {
     "exposure_growth_class": Other(("own", "true"), lambda e: growth_class(e.gap, level(e.gap))),
     "exposure_ratio": Other(("own", "true"), lambda e: ratio(*e.violations)),
     "exposure_ratio_area": Other(("own", "true"), lambda e: ratio_area(*e.violations)),
+    "exposure_ratio_growth": Other(
+        ("own", "true"), lambda e: ratio_growth(*e.violations, e.horizons)
+    ),
     "exposure_ratio_error": Other(("own", "true"), lambda e: ratio(*e.errors)),
     "excess_accumulated_error": Other(
         ("own", "true"), lambda e: ratio(*e.errors, of=ACCUMULATED, percent=True)

@@ -38,6 +38,10 @@ def growth_class(gap: Grouped, gap_level: Estimate) -> Estimate:
     At :data:`POSITIVE` linear growth is called faster in 3 % of samples of 8 prompts, and in 1 % of
     32; at 0 it would be in 9 and 3 %. ``gap``: rows of ``own - true``, one value a chunk, the first
     under equal contexts; ``gap_level``: its mean, whose interval says whether there is a gap.
+
+    The interval shows how the evidence varies over resamples and is not calibrated: of 8 to 32
+    prompts it holds the evidence of so many average ones in 71 to 95 %, for resamples repeat
+    prompts and so overstate it.
     """
     curves = np.array([np.mean(np.asarray(rows, np.float64), axis=0) for rows in gap.values()])
     if len(curves) < LEAST_PROMPTS or curves.shape[1] < LEAST_CHUNKS:
@@ -59,7 +63,7 @@ def growth_class(gap: Grouped, gap_level: Estimate) -> Estimate:
         high=round(float(high), stats.DIGITS),
         n=sum(len(rows) for rows in gap.values()),
         clusters=len(curves),
-        method=f"growth: {word}; {OF}; percentile bootstrap over prompts",
+        method=f"growth: {word}; {OF}; percentile bootstrap over prompts, not calibrated",
         better="lower",
     )
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import stats
-from .exposure_ratio import pooled
+from .exposure_pool import Pool
 from .exposure_rows import Grouped
 from .schema import Curve, Estimate
 
@@ -38,33 +38,46 @@ def sensitivity(
     ``..._change``: squared change of the context just before it, i.e. of its last chunk; what is
     older moves a model less, and counting it would make noise, which is everywhere, look weaker.
     """
-    of, unit = "ratio of gains", "times"
-    groups = (own, own_change, noised, noised_change)
-    prompts = sorted(set.intersection(*(set(g) for g in groups)))
-    table = np.array([[_mean(g[p]) for g in groups] for p in prompts]).reshape(-1, 4)
-    moved, cause, moved_by_noise, noise = table.sum(axis=0)
-    reasons = {
-        "n/a: nothing was measured": not len(table),
-        "n/a: its own context is the true one": cause == 0,
-        "n/a: its own context moves nothing": moved == 0,
-        "n/a: noise in the context moves nothing": moved_by_noise == 0 or noise == 0,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            return stats.missing(reason, unit=unit)
-
-    def log_gains(means: Floats) -> float:
-        logs = np.log(means) / 2  # of squares
-        return float(logs[0] - logs[1] - logs[2] + logs[3])
-
-    n = sum(len(own[p]) for p in prompts)
-    found = pooled(table, log_gains, n=n, of=of, unit=unit, shown=math.exp)
-    scale = np.sqrt(table.mean(axis=0))
+    pool = sensitivity_pool(own, own_change, noised, noised_change)
+    found = pool.estimate
+    if found.value is None:
+        return found
+    scale = np.sqrt(np.mean(list(pool.rows.values()), axis=0))
     gains = (
         f"{scale[0] / scale[1]:.2f} for own errors of {scale[1]:.1f} levels, "
         f"{scale[2] / scale[3]:.2f} for noise of {scale[3]:.1f}"
     )
     return found.model_copy(update={"method": f"{found.method} ({gains})"})
+
+
+def sensitivity_pool(
+    own: Grouped, own_change: Grouped, noised: Grouped, noised_change: Grouped
+) -> Pool:
+    """What that is made of: four means a prompt."""
+    groups = (own, own_change, noised, noised_change)
+    prompts = sorted(set.intersection(*(set(g) for g in groups)))
+    rows = {p: np.array([_mean(g[p]) for g in groups]) for p in prompts}
+    moved, cause, moved_by_noise, noise = np.sum([*rows.values(), np.zeros(4)], axis=0)
+    reasons = {
+        "nothing was measured": not rows,
+        "its own context is the true one": cause == 0,
+        "its own context moves nothing": moved == 0,
+        "noise in the context moves nothing": moved_by_noise == 0 or noise == 0,
+    }
+
+    def log_gains(means: Floats) -> float:
+        logs = np.log(means) / 2  # of squares
+        return float(logs[0] - logs[1] - logs[2] + logs[3])
+
+    return Pool(
+        rows,
+        log_gains,
+        sum(len(own[p]) for p in prompts),
+        "ratio of gains",
+        "times",
+        shown=math.exp,
+        reason=next((reason for reason, holds in reasons.items() if holds), ""),
+    )
 
 
 def divergence(twins: Grouped, x: Sequence[float], least: float) -> Estimate:
@@ -91,6 +104,12 @@ def divergence(twins: Grouped, x: Sequence[float], least: float) -> Estimate:
     return found.model_copy(
         update={"method": "; ".join(notes), "n": sum(len(twins[p]) for p in logs)}
     )
+
+
+def rates(twins: Grouped, x: Sequence[float], least: float) -> dict[str, float]:
+    """The slope of each prompt whose twins ever differ."""
+    logs, _ = _logs(twins, least)
+    return stats.slopes({p: [row.tolist()] for p, row in logs.items()}, x)
 
 
 def distance_curve(twins: Grouped, x: Sequence[float], least: float) -> Curve:

@@ -10,6 +10,7 @@ own version of ``swap``, ``teleport`` and ``slowdown``.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .interfaces import Frames
-from .schema import Base
+from .schema import Base, canonical_json
 from .video import REC709, read_clip, write_clip
 
 Floats = NDArray[np.float64]
@@ -46,6 +47,12 @@ def doses() -> Mapping[str, Doses]:
 
     text = files(__package__).joinpath("doses.yaml").read_text(encoding="utf-8")
     return {name: Doses.model_validate(line) for name, line in yaml.safe_load(text).items()}
+
+
+def doses_sha256() -> str:
+    """Of all doses and units, whatever else stands in the file: what a certification records."""
+    content = {name: line.model_dump(mode="json") for name, line in doses().items()}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def inject(failure: str, clip: Frames, dose: float, other: Frames) -> Frames:

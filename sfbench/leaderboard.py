@@ -18,8 +18,9 @@ from . import stats
 from .boards import Board, Column, board_of
 from .cli_common import INCOMPARABLE
 from .plain_files import FileError
-from .row_files import read_result
+from .row_files import read_untouched
 from .schema import Estimate, Result, TaskCard
+from .store import MANIFEST, RESULT
 from .verdicts import Comparison, Side, comparison, excludes_zero, noted, together
 
 
@@ -30,7 +31,7 @@ class Incomparable(ValueError):
 
 
 class Unreadable(ValueError):
-    """A file that is no result, or one of a newer version; the text is one sentence."""
+    """A file that is no result, was changed, or is of a newer version; the text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,15 @@ def sources(paths: Iterable[Path]) -> list[tuple[Path, Result]]:
     return [(file.parent, _read(file)) for file in files]
 
 
+def collected(path: Path) -> list[Path]:
+    """Results below a path that were taken out of their run directories and have no records beside
+    them: ``<task>@<version>/<run id>.json``.
+    """
+    folders = {file.parent for file in path.rglob("*@*/*.json")}
+    apart = [f for f in folders if not (f / MANIFEST).exists()]  # `model@4` is a run directory
+    return sorted(f for folder in apart for f in folder.glob("*.json") if f.name != RESULT)
+
+
 def groups(results: Iterable[Result]) -> list[Group]:
     """Results by comparison key, each group ranked; task, then tier, then key give the order."""
     by_key: dict[str, list[Result]] = {}
@@ -156,13 +166,12 @@ def differences(first: Result, second: Result) -> dict[str, tuple[str, str]]:
 def paired(first: Result, second: Result, estimate: str) -> Estimate:
     """``first - second`` over the prompts both have; refuses incomparable rows."""
     require_comparable([first, second])
-    better = next(
-        (r.estimates[estimate].better for r in (first, second) if estimate in r.estimates), None
-    )
+    known = [r.estimates[estimate] for r in (first, second) if estimate in r.estimates]
     return stats.difference(
         first.per_prompt.get(estimate, {}),
         second.per_prompt.get(estimate, {}),
-        better=better,
+        unit=known[0].unit if known else "",
+        better=known[0].better if known else None,
         over=board_of(first.task.name).over,
     )
 
@@ -307,15 +316,11 @@ def _short(text: str) -> str:
 
 def _files(path: Path) -> list[Path]:
     """Result files at or below a path."""
-    if path.is_file():
-        return [path]
-    collected = path.rglob("*@*/*.json")  # <task>@<version>/<run id>.json, or a model's steps
-    files = {*path.rglob("result.json"), *(p for p in collected if p.name != "manifest.json")}
-    return sorted(files)
+    return [path] if path.is_file() else sorted({*path.rglob(RESULT), *collected(path)})
 
 
 def _read(path: Path) -> Result:
     try:
-        return read_result(path)
+        return read_untouched(path)
     except FileError as error:
         raise Unreadable(str(error)) from None

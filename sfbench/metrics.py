@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +40,33 @@ class Metric:
     resolution: float
     """Values nearer to each other than this are equal: what a nuisance may do."""
     sees: tuple[str, ...] = ()
-    """Of :data:`.failures.FAILURES`, those that its value for a whole clip gives away."""
+    """Of :data:`.failures.FAILURES`, those that its value for a whole clip gives away from the
+    smallest dose on."""
+    partly: tuple[str, ...] = ()
+    """Those that move it without its telling them reliably: at large doses alone, in some clips,
+    or by less than truth varies."""
     note: str
     """What moves it, in words, and what it takes for something else."""
 
+    def __post_init__(self) -> None:
+        named = [*self.sees, *self.partly]
+        for name in named:
+            if named.count(name) > 1 or name not in FAILURES:
+                raise ValueError(
+                    f"Metric {self.name} declares '{name}' twice, or there is no such failure."
+                )
+
     @property
     def blind_to(self) -> tuple[str, ...]:
-        """All other failures."""
-        return tuple(name for name in FAILURES if name not in self.sees)
+        """All that is neither seen nor partly seen; that none of it moves the metric is certified
+        as strictly as what it sees."""
+        return tuple(name for name in FAILURES if self.declared(name) == "blind_to")
+
+    def declared(self, failure: str) -> Literal["sees", "partly", "blind_to"]:
+        """Its one label for a failure."""
+        if failure in self.sees:
+            return "sees"
+        return "partly" if failure in self.partly else "blind_to"
 
     def value(self, clip: Clip) -> float | None:
         """Of a whole clip; ``None`` where it has none."""
@@ -126,7 +145,9 @@ MEASURES = (
         unit="0..1",
         bounds=(0, 1),
         resolution=0.005,
-        note="fading and burning out; not hue, not motion",
+        partly=("noise", "collapse"),
+        note="fading and burning out, where both ends are of one scene: scenes differ by more; not "
+        "hue, not motion",
         per_frame=contrast,
     ),
     Measure(
@@ -135,8 +156,10 @@ MEASURES = (
         unit="0..1 a frame",
         bounds=(0, 1),
         resolution=0.002,
-        sees=("noise", "jump"),
-        note="freezing, slowing, flicker; not where motion goes; noise raises it",
+        sees=("noise", "jump", "regression"),
+        partly=("exposure", "freeze", "frozen", "slowdown"),
+        note="flicker, noise and returns raise it; freezing and slowing lower it, by less than "
+        "scenes differ; not where motion goes",
         per_frame=motion_energy,
     ),
     Measure(
@@ -146,7 +169,9 @@ MEASURES = (
         bounds=(0, 1),
         resolution=0.02,
         sees=("freeze", "frozen"),
-        note="exact freezing; not slow motion, not freezing under noise",
+        partly=("collapse",),
+        note="exact freezing; not slow motion, not freezing under noise; a picture that is gone "
+        "stands still",
         per_frame=frozen,
     ),
     Measure(
@@ -156,7 +181,9 @@ MEASURES = (
         unit="share of frames",
         bounds=(0, 1),
         resolution=0.02,
-        note="loops, copies, freezing; a small world comes back to the same place by itself",
+        partly=("freeze", "frozen", "loop", "regression"),
+        note="loops, copies, freezing, by less than truth varies: a small world comes back to the "
+        "same place by itself",
         per_frame=repeated,
     ),
 )

@@ -226,7 +226,8 @@ MEASURES = (
         unit="0..1",
         bounds=(0, 1),
         resolution=0.004,
-        sees=("noise",),
+        sees=("noise", "jump"),
+        partly=("freeze", "frozen", "regression"),
         note="flicker, noise, jumps; freezing and strong compression raise it; "
         "cannot tell motion and cuts from flicker",
         per_frame=temporal_flickering,
@@ -237,8 +238,9 @@ MEASURES = (
         unit="diagonals/s",
         bounds=(0, None),
         resolution=0.01,
-        note="slowing, freezing, rushing; not whether the motion makes sense; "
-        "follows nothing on flat areas",
+        partly=("blur", "noise", "freeze", "frozen", "slowdown", "regression"),
+        note="slowing, freezing, rushing, by less than scenes differ; noise moves the flow; not "
+        "whether the motion makes sense; follows nothing on flat areas",
         per_frame=motion_magnitude,
     ),
     VideoMeasure(
@@ -247,8 +249,9 @@ MEASURES = (
         unit="0..1",
         bounds=(0, 1),
         resolution=0.05,
-        sees=("regression",),
-        note="stutter, jitter, reversal; freezing has no value",
+        sees=("noise", "regression"),
+        partly=("frozen",),
+        note="stutter, jitter, reversal, noise; freezing has no value",
         per_frame=motion_smoothness_flow,
     ),
     VideoMeasure(
@@ -258,6 +261,7 @@ MEASURES = (
         bounds=(0, 1),
         resolution=0.004,
         sees=("jump",),
+        partly=("exposure", "noise"),
         note="flicker, noise, morphing that no motion explains; "
         "freezing and strong compression lower it",
         per_frame=warping_error,
@@ -270,6 +274,7 @@ MEASURES = (
         bounds=(0, 1),
         resolution=0.02,
         sees=("freeze", "frozen"),
+        partly=("collapse",),
         note="freezing and stutter, also after compression; not under noise; "
         "takes a still scene for repeats",
         per_frame=repeated_frames,
@@ -280,7 +285,9 @@ MEASURES = (
         unit="log10",
         bounds=(0, None),
         resolution=0.02,
-        note="blur and strong compression (falls), noise (rises); compare at one size only",
+        partly=("blur", "noise", "collapse", "swap"),
+        note="blur and strong compression (falls), noise (rises), by less than scenes differ; "
+        "compare at one size only",
         per_frame=sharpness,
     ),
     VideoMeasure(
@@ -289,7 +296,8 @@ MEASURES = (
         unit="0..1",
         bounds=(0, 1),
         resolution=0.005,
-        note="brightening, darkening; knows no right brightness",
+        partly=("exposure", "jump"),
+        note="brightening, darkening, by less than scenes differ; knows no right brightness",
         per_frame=exposure,
     ),
     VideoMeasure(
@@ -298,7 +306,8 @@ MEASURES = (
         unit="share of pixels",
         bounds=(0, 1),
         resolution=0.01,
-        note="burning out, crushed shadows; takes black bars and white ground for clipping",
+        note="burning out, crushed shadows: no dose in the embedded world clips enough of them; "
+        "takes black bars and white ground for clipping",
         per_frame=clipped,
     ),
     VideoMeasure(
@@ -307,7 +316,8 @@ MEASURES = (
         unit="0..1",
         bounds=(0, 1),
         resolution=0.005,
-        note="over-saturation, greying; knows no right one",
+        partly=("saturation", "noise", "collapse", "swap"),
+        note="over-saturation, greying, by less than scenes differ; knows no right one",
         per_frame=saturation,
     ),
     VideoMeasure(
@@ -316,8 +326,8 @@ MEASURES = (
         unit="-1..1",
         bounds=(-1, 1),
         resolution=0.02,
-        note="an 8 x 8 grid of a codec or decoder; not one moved by cropping or scaling; "
-        "falls under noise",
+        note="an 8 x 8 grid of a codec or decoder, which no failure of the list leaves; not one "
+        "moved by cropping or scaling; falls under noise, by less than truth varies",
         per_frame=blockiness,
     ),
 )

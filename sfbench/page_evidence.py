@@ -16,7 +16,8 @@ class Seen:
     """A metric's answer to one failure."""
 
     state: str
-    """``strong``, ``clear`` or ``seen``, by z; ``blind``; ``broken``: not as declared."""
+    """``strong``, ``clear`` or ``seen``, by z; ``partly``; ``blind``; ``broken``: not as
+    declared."""
     z: str
     rho: str
     said: str
@@ -50,7 +51,13 @@ def alarms(
     for metric in metrics:
         cells = [by.get((metric, nuisance)) for nuisance in nuisances]
         rows.append(
-            (metric, [("", True) if q is None else (f"{q.alarms:.0%}", q.holds) for q in cells])
+            (
+                metric,
+                [
+                    ("", True) if q is None else (f"{q.alarms:.0%}", q.holds is not False)
+                    for q in cells
+                ],
+            )
         )
     return nuisances, rows
 
@@ -60,12 +67,14 @@ def _seen(response: Response) -> Seen:
     rho = "n/a" if response.rho is None else f"{response.rho:.2f}"
     doses = "; ".join(f"z {d.z:.1f}, {d.alarms:.0%} alarms at {d.dose:g}" for d in response.doses)
     said = f"{response.failure}, {response.unit}: {doses}; rho {rho}"
-    if not response.holds:
+    if response.holds is False:
         return Seen(
             "broken", f"{z:.0f}", rho, f"declared {response.declared}, does not hold. {said}"
         )
     if response.declared == "blind_to":
         return Seen("blind", "", "", said)
+    if response.declared == "partly":
+        return Seen("partly", f"{z:.0f}", rho, f"partly. {said}")
     state = next(name for least, name in STEPS if z >= least)
     return Seen(state, f"{z:.0f}", rho, said)
 

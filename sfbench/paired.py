@@ -13,8 +13,11 @@ from typing import Any
 
 from .schema import Estimate, Record, Result
 
+TIMES = "log of the first over the second"
+"""Unit of a difference of logarithms, which is shown as a ratio: ``x0.910``."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """A result and the records it was concluded from."""
 

@@ -17,8 +17,8 @@ from pydantic.json_schema import models_json_schema
 from .certification import Certification
 from .migrations import VersionError, migrate
 from .plain_files import FileError, read_json, shown
-from .schema import Base, ModelCard, Record, Result, TaskCard
-from .store import MANIFEST
+from .schema import Base, ModelCard, Record, Result, TaskCard, digest
+from .store import MANIFEST, RECORDS
 
 Document = TypeVar("Document", bound=Base)
 
@@ -49,6 +49,29 @@ def read_manifest(root: Path) -> Manifest:
 def read_result(path: Path) -> Result:
     """The result in a file; what is none is a :class:`.plain_files.FileError`."""
     return _read(path, Result, "result")
+
+
+def read_untouched(path: Path) -> Result:
+    """The same, unless it was changed after it was written: its own hash tells.
+
+    A result without one is read: version 1 had none, and who takes a hash away could as well make
+    another. Only `sfbench verify` shows what follows from the records.
+    """
+    result = read_result(path)
+    if result.sha256 and not is_untouched(path):
+        raise FileError(
+            path,
+            "was changed after it was written: it has another hash than its own sha256 says; "
+            "restore it, or remove it and run the same command again to conclude it from its "
+            f"{RECORDS}",
+        )
+    return result
+
+
+def is_untouched(path: Path) -> bool:
+    """Whether the content of a file of a result, as it lies there, has the hash that it holds."""
+    content = read_json(path)
+    return bool(content.pop("sha256", "") == digest(content))
 
 
 def schema() -> str:

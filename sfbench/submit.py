@@ -11,14 +11,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from .board_rules import not_a_model, place, same_model
 from .cli_common import INVALID
 from .row_files import read_result
+from .row_folders import FILES
 from .schema import Result
 from .session import slug
-from .store import MANIFEST, RECORDS, RESULT, replacing
+from .store import RESULT, replacing
 from .verify_rows import check
-
-FILES = (MANIFEST, RECORDS, RESULT)
 
 
 class Refused(ValueError):
@@ -54,14 +54,15 @@ class Submission:
 
 def prepare(run: Path, results: Path) -> Submission:
     """Check a run directory, and say what it would add to ``results``."""
-    found = check(run)
+    found = check(run, strict=True)
     if not found.ok:
         more = "" if len(found.findings) == 1 else f" (and {len(found.findings) - 1} more)"
-        raise Refused(f"{run} does not hold: {found.findings[0]}{more}; see `sfbench verify`.")
+        raise Refused(f"{run}: {found.findings[0]}{more}; see `sfbench verify --strict`.")
     result = read_result(run / RESULT)
-    _ensure_worth_a_row(run, result)
-    target = results / "runs" / result.task.name / slug(result.model.name)
-    if (target / RESULT).exists() and not _same_model(read_result(target / RESULT), result):
+    if reason := not_a_model(result):
+        raise Refused(f"{run} {reason}.")
+    target = results / place(result)
+    if (target / RESULT).exists() and not same_model(read_result(target / RESULT), result):
         raise Refused(
             f"{target} holds another model called {result.model.name}; give yours a name of its "
             "own in its card, and run it again."
@@ -76,28 +77,3 @@ def write(submission: Submission) -> list[Path]:
         with replacing(submission.target / name) as scratch:
             shutil.copyfile(submission.run / name, scratch)
     return [submission.target / name for name in FILES]
-
-
-def _ensure_worth_a_row(run: Path, result: Result) -> None:
-    """Rules of the board that are not about arithmetic (``results/README.md``)."""
-    where = result.provenance
-    if not result.validity.ok:
-        raise Refused(f"{run} is INVALID: {'; '.join(result.validity.reasons)}.")
-    if result.model.kind != "model":
-        raise Refused(f"{run} is a {result.model.kind}; only models are submitted.")
-    if where.commit is None or where.dirty:
-        state = "with changes of its own" if where.dirty else "that is not known"
-        raise Refused(
-            f"{run} was run by code {state} (commit {where.commit}); run it again from a clean "
-            "checkout of sfbench, so that the row can be made again."
-        )
-
-
-def _same_model(there: Result, here: Result) -> bool:
-    """Whether a newer run of the same model replaces an older one."""
-    first, second = there.model, here.model
-    return (first.name, first.revision, first.weights_sha256) == (
-        second.name,
-        second.revision,
-        second.weights_sha256,
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from .boards import Column
+from .effects import Effect, effect
 from .leaderboard import Group, Row, comparisons, groups, verdicts
 from .published import section
 from .schema import Estimate, Result, TaskCard
@@ -16,12 +17,15 @@ from .verdicts import noted
 
 ARROWS = {"higher": "^", "lower": "v", None: ""}
 FACTS = ("steps", "parameters", "core-hours")
+SIZE = Column("d_z", "d_z from best", None, "", style="{:+.2f}")
+WINS = Column("wins", "wins against best", None, "", style="{:.0%}")
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a result, ranked within its group, with every estimate and its interval."""
     records = []
     for group in groups(results):
+        sizes = effects(group)
         for row in group.rows:
             model, task = row.result.model, row.result.task
             record: dict[str, object] = {
@@ -33,6 +37,7 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
                 "rank": row.rank,
                 "rank_low": row.rank_low,
                 "rank_high": row.rank_high,
+                **_effect_fields(sizes.get(row.label)),
                 "model": model.name,
                 "revision": model.revision,
                 "kind": model.kind,
@@ -142,6 +147,25 @@ def title(group: Group) -> str:
     )
 
 
+def effects(group: Group) -> dict[str, Effect]:
+    """Of each ranked row but the best: how far it is from the best in what ranks, paired.
+
+    ``first`` is the row, ``second`` the best: above 0 it is higher.
+    """
+    primary = group.board.primary
+    if primary is None or not group.ranked:
+        return {}
+    best, *others = group.ranked
+    better = best.result.estimates[primary].better
+    leads = best.result.per_prompt.get(primary, {})
+    return {
+        row.label: effect(
+            row.result.per_prompt.get(primary, {}), leads, better=better, over=group.board.over
+        )
+        for row in others
+    }
+
+
 def cells(row: Row, columns: Sequence[Column]) -> list[str]:
     """The text of a row's columns."""
     return [format_estimate(row.result.estimates.get(c.key), c) for c in columns]
@@ -184,6 +208,7 @@ def _section(group: Group) -> list[str]:
     for heading, columns in parts.items():
         lines += [f"### {heading}", "", *_part(group, columns, facts=heading == next(iter(parts)))]
         lines += ["", *(f"- **{c.title}**: {c.meaning}" for c in columns), ""]
+        lines += _open_ends(group, columns)
     over, found = group.board.over, comparisons(group)
     if sentences := [one.sentence for one in found if one.sentence]:
         lines += ["### In words", "", *(f"- {sentence}" for sentence in sentences), ""]
@@ -197,7 +222,7 @@ def _section(group: Group) -> list[str]:
         *lines,
         f"Value [95 % interval over {over}s]; ^ higher is better, v lower is better. A rank with "
         f"an = is shared: no difference from the first of these is shown. [1-3] beside a rank: its "
-        f"95 % interval when the {over}s are drawn anew.",
+        f"95 % interval when the {over}s are drawn anew.{_effect_words(group)}",
         "",
         provenance_line(group) + ".",
         "",
@@ -225,16 +250,60 @@ def _brief(group: Group) -> list[str]:
 def _part(group: Group, columns: Sequence[Column], *, facts: bool) -> list[str]:
     """One table; ``facts``: with what is known of each model and why it is not ranked."""
     titles = [f"{c.title} {ARROWS[c.better]}".strip() for c in columns]
-    head = ["", "model", *(FACTS if facts else ()), *titles, *(["note"] if facts else ())]
+    sizes = effects(group) if facts else {}
+    beside = (SIZE.title, WINS.title) if sizes else ()
+    head = ["", "model", *(FACTS if facts else ()), *titles, *beside, *(["note"] if facts else ())]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in group.rows:
         model, texts = row.result.model, cells(row, columns)
         if facts:
             known = [_count(model.steps), _count(model.parameters), _hours(model.train_core_hours)]
-            texts = [*known, *texts, _remark(row)]
+            texts = [*known, *texts, *(_sizes(sizes.get(row.label)) if sizes else ()), _remark(row)]
         rank = _rank(row) if facts else row.rank
         lines.append(_line([rank, row.label, *texts]))
     return lines
+
+
+def _sizes(one: Effect | None) -> tuple[str, str]:
+    if one is None:
+        return "-", "-"
+    return format_estimate(one.standardised, SIZE), format_estimate(one.wins, WINS)
+
+
+def _effect_fields(one: Effect | None) -> dict[str, float | None]:
+    """The effect sizes of :func:`effects` as columns."""
+    parts = {"d_z": one.standardised if one else None, "wins": one.wins if one else None}
+    return {
+        f"{name}_from_best{suffix}": getattr(estimate, end) if estimate else None
+        for name, estimate in parts.items()
+        for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+
+
+def _effect_words(group: Group) -> str:
+    """What the legend says of effect sizes, where there are any."""
+    column = next((c for c in group.board.columns if c.key == group.board.primary), None)
+    if column is None or len(group.ranked) < 2:
+        return ""
+    over, best = group.board.over, group.ranked[0].label
+    return (
+        f" {SIZE.title}: '{column.title}' less that of {best}, the first row, mean of the {over}s "
+        f"in standard deviations of these paired differences (Hedges' correction). {WINS.title}: "
+        f"share of {over}s on which it is better than that row, a tie is half."
+    )
+
+
+def _open_ends(group: Group, columns: Sequence[Column]) -> list[str]:
+    """Why an interval lacks an end, in the words of the estimates; none where all have both."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for column in columns:
+        for row in group.rows:
+            e = row.result.estimates.get(column.key)
+            if e is None or (e.value is None and e.low is None) or None not in (e.low, e.high):
+                continue
+            found.setdefault((column.title, e.method), []).append(row.label)
+    lines = [f"- {t} of {', '.join(labels)}: {method}." for (t, method), labels in found.items()]
+    return ["Intervals without an end:", "", *lines, ""] if lines else []
 
 
 def _rank(row: Row) -> str:

@@ -8,14 +8,17 @@ are of each kind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from . import stats
 from .boards import Board, Column
+from .paired import TIMES
 from .schema import Estimate, Result
 
 MARK = "†"
+MOST_LOG = 99.0  # of a ratio that is shown
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,13 @@ class Comparison:
     def made(self) -> bool:
         """Whether there is something to judge by; an interval may be open, on both sides even."""
         ends = (self.gap.value, self.gap.low, self.gap.high)
-        return self.gap.clusters > 1 and any(end is not None for end in ends)
+        known = self.gap.clusters > 1 and any(end is not None for end in ends)
+        return known and not self.all_equal
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether every pair differs by as much, so that nothing tells how far off this is."""
+        return self.gap.low is None and self.gap.high is None and stats.UNTOLD in self.gap.method
 
     @property
     def shown(self) -> bool:
@@ -95,12 +104,19 @@ class Comparison:
         return f" {MARK}" if self.together else ""
 
     def _figures(self, sign: int) -> str:
-        style = self.column.style.replace("{:", "{:+")
         ends = (self.gap.low, self.gap.high)[::sign]
         shown, low, high = (
-            "n/a" if v is None else style.format(sign * v + 0.0) for v in (self.gap.value, *ends)
+            "n/a" if v is None else difference_text(sign * v + 0.0, self.gap, self.column)
+            for v in (self.gap.value, *ends)
         )
         return f"{shown} [{low}, {high}], {self.gap.clusters} paired {self.board.over}s."
+
+
+def difference_text(value: float, gap: Estimate, column: Column) -> str:
+    """A difference as text: signed, or ``x0.910``, a ratio, where ``gap`` is one of logarithms."""
+    if gap.unit == TIMES:
+        return f"x{math.exp(min(value, MOST_LOG)):.3f}"
+    return column.style.replace("{:", "{:+").format(value)
 
 
 def comparison(board: Board, column: Column, first: Side, second: Side) -> Comparison:
@@ -117,9 +133,11 @@ def difference(
     confidence: float = stats.CONFIDENCE,
 ) -> Estimate:
     """``first - second`` over the clusters that both have."""
+    known = [r.estimates[column.key] for r in (first, second) if column.key in r.estimates]
     return stats.difference(
         first.per_prompt.get(column.key, {}),
         second.per_prompt.get(column.key, {}),
+        unit=known[0].unit if known else "",
         better=column.better,
         over=board.over,
         confidence=confidence,

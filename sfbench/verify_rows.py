@@ -3,10 +3,14 @@
 A row is a run directory: ``manifest.json``, ``records.jsonl``, ``result.json`` and, on the machine
 that ran it, the clips. It is read without trust (:mod:`.plain_files`). What is checked:
 
-files      plain, in the form they are written in, of a known version
+files      plain, no link among them, in the form they are written in, of a known version
 requests   those that the task asks for, in the manifest and in the records
 numbers    estimates, curves, per-prompt values, validity, division: from the records again
 clips      those that are here: the pixels' hash; of a sample also the scores
+
+What else keeps a row off the board (:mod:`.board_rules`, and files not the row's own) is noted, and
+where ``strict`` it is wrong: a run of one's own may be made by code with changes, or in part, and
+still say what its records say.
 
 What cannot be checked is whether the records tell of the model that is named: only a run of one's
 own shows that. Times and provenance are as whoever ran it says; they cannot be changed afterwards
@@ -18,14 +22,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import board_rules
 from .interfaces import Task
 from .plain_files import JSON_BYTES, LINES_BYTES, FileError, lines, read_json, read_plain, shown
 from .rebuild import NotHere, footage_of, is_of_footage, task_of
-from .row_files import Manifest, read_manifest, read_result
+from .row_files import Manifest, is_untouched, read_manifest, read_result
+from .row_folders import FILES, links, strangers
 from .runner import concluded
 from .schema import Record, Request, Result, Scores, digest
 from .store import MANIFEST, RECORDS, RESULT, StoreError, as_bytes, inside, parse_record
@@ -36,7 +42,6 @@ CLIPS_SCORED = 3
 CLOSE = 0.02
 """What another machine's arithmetic may do to a number that a network had a part in."""
 MOST_SHOWN = 5
-OURS = {MANIFEST, RECORDS, RESULT}
 
 
 class Wrong(ValueError):
@@ -55,6 +60,8 @@ class Checked:
     scored: int = 0
     absent: int = 0
     """Clips that are recorded and not here."""
+    notes: tuple[str, ...] = ()
+    """Why it is no row for the board, though nothing in it is wrong."""
 
     @property
     def ok(self) -> bool:
@@ -67,54 +74,53 @@ class Checked:
         if self.findings:
             more = len(self.findings) - MOST_SHOWN
             listed = [f"wrong  {row}: {finding}" for finding in self.findings[:MOST_SHOWN]]
-            return [*listed, *([f"wrong  {row}: and {more} more"] if more > 0 else [])]
+            listed += [f"wrong  {row}: and {more} more"] if more > 0 else []
+            return [*listed, *self._noted()]
         clips = f"{self.clips} clips, {self.scored} of them scored again" if self.clips else ""
         away = f"{self.absent} clips are not here" if self.absent else ""
         parts = [f"{self.records} records", f"{self.numbers} estimates", clips, away]
-        return [f"ok     {row}: {', '.join(filter(None, parts))}"]
+        return [f"ok     {row}: {', '.join(filter(None, parts))}", *self._noted()]
+
+    def _noted(self) -> list[str]:
+        return [f"note   {shown(self.row)}: not for the board, it {note}" for note in self.notes]
 
 
-def rows(paths: Sequence[Path]) -> list[Path]:
-    """The run directories at and below the paths; links are not followed."""
-    found: set[Path] = set()
-    for path in paths:
-        if path.name == RESULT and path.is_file():
-            found.add(path.parent)
-        elif path.is_dir():
-            found |= {file.parent for file in path.rglob(RESULT)}
-            found |= {file.parent for file in path.rglob(RECORDS)}
-        else:
-            raise Wrong(f"There is no {shown(path)}; name a folder of results or a run directory.")
-    if not found:
-        raise Wrong(f"No finished run lies in {', '.join(map(shown, paths))}.")
-    return sorted(found)
-
-
-def check(row: Path, rescore: int = CLIPS_SCORED, dataset: str | None = None) -> Checked:
+def check(
+    row: Path, rescore: int = CLIPS_SCORED, dataset: str | None = None, *, strict: bool = False
+) -> Checked:
     """Verify one run directory; ``rescore`` of its clips are scored again.
 
-    ``dataset``: the ``folder:PATH`` of the true videos, for rows that are not of a built-in world.
+    ``dataset``: the ``folder:PATH`` of the true videos, for rows that are not of a built-in world;
+    ``strict``: what keeps a row off the board is wrong.
     """
     try:
-        return _check(row, rescore, dataset)
+        found = _check(row, rescore, dataset)
     except (Wrong, FileError, StoreError, NotHere) as error:
-        return Checked(row, (str(error).removesuffix("."),))
+        return Checked(row, (_clause(error),))
+    if not strict:
+        return found
+    rules = tuple(f"the row {note}" for note in found.notes)
+    return replace(found, findings=found.findings + rules, notes=())
 
 
 def _check(row: Path, rescore: int, dataset: str | None) -> Checked:
     _ensure_plain(row)
     manifest, result = read_manifest(row), read_result(row / RESULT)
-    records = [parse_record(row / RECORDS, *line) for line in lines(row / RECORDS)]
+    numbered = [(n, parse_record(row / RECORDS, n, line)) for n, line in lines(row / RECORDS)]
+    records = [record for _, record in numbered]
     newest = list({record.key: record for record in records}.values())
-    findings = [*_forms(row, result), *_identity(row, manifest, result)]
+    found = Checked(row, (), records=len(newest), notes=tuple(_notes(row, result, records)))
+    findings = [*_forms(row, result), *_identity(row, manifest, result), *_keys(numbered)]
     try:
         task, asked, fields = _again(result, newest, dataset)
     except (Wrong, NotHere) as error:
-        return Checked(row, (*findings, str(error).removesuffix(".")))
+        return replace(found, findings=(*findings, _clause(error)))
     except Exception as error:  # a stranger's records may hold anything that a record can
         reason = shown(f"{type(error).__name__}: {error}")
-        return Checked(row, (*findings, f"nothing can be computed from {RECORDS} ({reason})"))
-    findings += _requests(manifest, newest, asked)
+        return replace(
+            found, findings=(*findings, f"nothing can be computed from {RECORDS} ({reason})")
+        )
+    findings += _requests(manifest, numbered, asked)
     findings += _numbers(result, fields, getattr(task, "network", ()))
     clips = [record for record in newest if record.clip]
     findings += _paths(row, clips)
@@ -123,10 +129,9 @@ def _check(row: Path, rescore: int, dataset: str | None) -> Checked:
     scored = _sample(here, rescore) if judge else []
     for record in here:
         findings += _clip(row, record, judge if record in scored else None)
-    return Checked(
-        row,
-        tuple(findings),
-        records=len(newest),
+    return replace(
+        found,
+        findings=tuple(findings),
         numbers=len(result.estimates),
         clips=len(here),
         scored=len(scored),
@@ -134,16 +139,30 @@ def _check(row: Path, rescore: int, dataset: str | None) -> Checked:
     )
 
 
+def _clause(error: Exception) -> str:
+    return str(error).removesuffix(".")
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
 def _ensure_plain(row: Path) -> None:
-    for path in (row, *(row / name for name in OURS)):
-        if path.is_symlink():
-            raise Wrong(f"{shown(path)} is a link, and rows are plain files")
-    for name in sorted(OURS):
+    if row.is_symlink():
+        raise Wrong(f"{shown(row)} is a link, and rows are plain files")
+    if linked := links(row):
+        more = f" (and {len(linked) - 1} more)" if len(linked) > 1 else ""
+        raise Wrong(f"{shown(linked[0])} is a link, and rows are plain files{more}")
+    for name in FILES:
         if not (row / name).exists():
             raise Wrong(f"{name} is missing")
+
+
+def _notes(row: Path, result: Result, records: Sequence[Record]) -> Iterator[str]:
+    """What keeps a row off the board."""
+    yield from map(shown, board_rules.broken(result))
+    if found := strangers(row, (record.clip.path for record in records if record.clip)):
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield f"holds {shown(found[0])}{more}, which no run of sfbench writes; remove it"
 
 
 def _forms(row: Path, result: Result) -> Iterator[str]:
@@ -155,7 +174,7 @@ def _forms(row: Path, result: Result) -> Iterator[str]:
     if hashlib.sha256(data).hexdigest() != result.records_sha256:
         yield f"{RECORDS} has another hash than records_sha256 in {RESULT} says"
     unsealed = read_json(row / RESULT)["schema_version"] == 1  # version 1 had no such hash
-    if not unsealed and result.sha256 != result.sealed().sha256:
+    if not unsealed and not is_untouched(row / RESULT):
         yield f"{RESULT} has another hash than its own sha256 says"
 
 
@@ -200,20 +219,29 @@ def _unbound(task: Task, result: Result) -> Any:
     return task.card.model_copy(update={"conditions": result.task.conditions})
 
 
-def _requests(
-    manifest: Manifest, records: Sequence[Record], asked: Sequence[Request] | None
-) -> Iterator[str]:
-    for number, record in enumerate(records, start=1):
+def _keys(numbered: Sequence[tuple[int, Record]]) -> Iterator[str]:
+    for number, record in numbered:
         if record.key != record.request.key:
-            yield f"{RECORDS}: record {number} has the key of another request"
+            key, its = shown(record.key), record.request.key
+            yield f"{RECORDS} line {number}: key is {key}, and its request makes it {its}"
+
+
+def _requests(
+    manifest: Manifest,
+    numbered: Sequence[tuple[int, Record]],
+    asked: Sequence[Request] | None,
+) -> Iterator[str]:
     if asked is None:
         return
     keys = [request.key for request in asked]
     wanted = (len(keys), digest(keys))
     if (manifest.requests.count, manifest.requests.sha256) != wanted:
         yield f"{MANIFEST}: requests are not those that the task asks for"
-    if strangers := {record.key for record in records} - set(keys):
-        yield f"{RECORDS}: {len(strangers)} records are of requests that the task does not ask for"
+    known = set(keys)
+    for number, record in numbered:
+        if record.key not in known:
+            key = shown(record.key)
+            yield f"{RECORDS} line {number}: the task does not ask for its request (record {key})"
 
 
 def _numbers(
@@ -263,13 +291,14 @@ def _paths(row: Path, records: Sequence[Record]) -> Iterator[str]:
         try:
             inside(row, record.clip.path if record.clip else "")
         except StoreError as error:
-            yield f"{RECORDS}: {shown(error)}"
+            yield f"{RECORDS}: {shown(_clause(error))} (record {shown(record.key)})"
 
 
 def _clip(row: Path, record: Record, task: Task | None) -> Iterator[str]:
     """What is wrong with the clip of a record; with a task, also with its scores."""
     ref = record.clip
     assert ref is not None
+    clip = f"{shown(ref.path)} (record {shown(record.key)})"
     try:
         path = inside(row, ref.path)
         if not path.is_file() or path.is_symlink():
@@ -278,46 +307,21 @@ def _clip(row: Path, record: Record, task: Task | None) -> Iterator[str]:
     except StoreError:
         return  # told by _paths
     except (VideoError, OSError) as error:
-        yield f"{shown(ref.path)} cannot be read: {shown(error)}"
+        yield f"{clip} cannot be read: {shown(error)}"
         return
     if pixel_hash(frames) != ref.sha256 or not math.isclose(fps, ref.fps, rel_tol=0.01):
-        yield f"{shown(ref.path)} holds other pixels than its record says"
+        yield f"{clip} holds other pixels than its record says"
     elif task and record.scores:
         try:
             here = task.score(record.request, frames)
         except Exception as error:  # as above
-            yield f"{shown(ref.path)} cannot be scored ({shown(error)})"
+            yield f"{clip} cannot be scored ({shown(error)})"
         else:
-            yield from _scores(ref.path, record.scores, here)
+            yield from _scores(clip, record.scores, here)
 
 
-def _scores(name: str, there: Scores, here: Scores) -> Iterator[str]:
+def _scores(clip: str, there: Scores, here: Scores) -> Iterator[str]:
     old, new = there.model_dump(mode="json"), here.model_dump(mode="json")
     for field, first, second in _differences(old, new, "scores"):
         if not _close(first, second):
-            yield f"{shown(name)}: {field} is {shown(first)}, and scored again {shown(second)}"
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def check_tables(folder: Path) -> list[str]:
-    """The tables beside rows that are not what ``sfbench report`` makes of them."""
-    from tempfile import TemporaryDirectory
-
-    from .leaderboard import load
-    from .tables import write_csv, write_markdown
-
-    makers = {"leaderboard.csv": write_csv, "LEADERBOARD.md": write_markdown}
-    known = {name: make for name, make in makers.items() if (folder / name).is_file()}
-    if not known:
-        return []
-    results, findings = load([folder]), []
-    with TemporaryDirectory() as scratch:
-        if (published := folder / "published").is_dir():
-            (Path(scratch) / "published").symlink_to(published.resolve())
-        for name, make in known.items():
-            made = make(results, Path(scratch) / name).read_bytes()
-            if made != (folder / name).read_bytes():
-                findings.append(f"{shown(folder / name)} is not what `sfbench report` makes")
-    return findings
+            yield f"{clip}: {field} is {shown(first)}, and scored again {shown(second)}"

@@ -90,6 +90,22 @@ PANEL = (
         "the same of true videos, each half by the limits of the other.",
         style="{:.0%}",
     ),
+    Column(
+        "motion_ratio",
+        "motion, of truth's",
+        None,
+        "how fast the frames that move do so, in units of the true videos of --against; under .7, "
+        "and slower by a rank-sum test at .001, is flagged as slow motion.",
+        style="{:.2f}",
+    ),
+    Column(
+        "disorder",
+        "disorder",
+        "lower",
+        "share of random orders of a video's frames whose neighbours differ no more than its own: "
+        "0 for any video that plays, .5 for frames in no order.",
+        style="{:.2f}",
+    ),
     *(
         Column(f"panel_{name}", name.replace("_", " "), "lower", meaning, style="{:.3f}")
         for name, meaning in (

@@ -45,6 +45,20 @@ EXPOSURE = (
         style="{:.2f}",
     ),
     Column(
+        "exposure_ratio_area",
+        "ratio area",
+        "lower",
+        "the logarithm of that ratio, averaged over the continuation: 0 is no bias, .69 twice the "
+        "violation.",
+    ),
+    Column(
+        "exposure_ratio_growth",
+        "ratio growth",
+        "lower",
+        "slope of that logarithm over the continuation, per native horizon: 0 is a ratio that "
+        "stays, .69 one that doubles with each horizon.",
+    ),
+    Column(
         "prefix_effect",
         "short prefix",
         None,
@@ -102,7 +116,7 @@ EXPOSURE = (
         "recovery",
         "lower",
         "frames until half of the excess violation after a damaged context is gone; n/a: not "
-        "within the clip.",
+        "within the clip. 0 without an interval: the damage had no effect to recover from.",
         style="{:.0f}",
     ),
 )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfbench import failures
+from sfbench.certification import Film
 from sfbench.interfaces import Frames
 from sfbench.panel import Clip, ClipMetric
 from sfbench.schema import SceneRef, Scores
@@ -58,6 +59,12 @@ class World:
     def __init__(self, level: str = "shapes-1", size: int = 32) -> None:
         self.world = Shapes(level, size)
         self.words = f"{level}, {size}x{size}, {LENGTH} frames"
+        self.films: tuple[Film, ...] = ()
+        self.unjudged = ""
+
+    def takes(self, split: str) -> int:
+        """As many as one likes, each of another scene."""
+        return 1 << 16
 
     def take(self, split: str, index: int) -> Take:
         """The ``index``-th scene of a split, and another scene that its prompt fits."""
@@ -72,13 +79,15 @@ class World:
 
 
 def swapped(scene: Scene, dose: float, size: int) -> Frames:
-    """From the middle on another object: its colour, then its shape, then its size."""
-    body, half = scene.bodies[0], LENGTH // 2
-    other = replace(body, hue=(body.hue + HUE_TURN) % 1)
-    if dose >= 2:
-        other = replace(other, shape=SHAPES[(SHAPES.index(body.shape) + 1) % len(SHAPES)])
-    if dose >= 3:
-        other = replace(other, radius=body.radius * SHRUNK)
+    """From the middle on another object: of another shape at every dose, and ``dose`` thirds of
+    the way to another named colour and to a size of :data:`SHRUNK`."""
+    body, half, part = scene.bodies[0], LENGTH // 2, dose / 3
+    other = replace(
+        body,
+        shape=SHAPES[(SHAPES.index(body.shape) + 1) % len(SHAPES)],
+        hue=(body.hue + HUE_TURN * part) % 1,
+        radius=body.radius * (1 - (1 - SHRUNK) * part),
+    )
     where = positions(scene, LENGTH)
     after = replace(scene, bodies=(other, *scene.bodies[1:]))
     return np.concatenate([draw(scene, where[:half], size), draw(after, where[half:], size)])
@@ -142,20 +151,29 @@ def _drift(clip: Clip) -> float | None:
 
 SEES: dict[str, tuple[str, ...]] = {
     "existence": (),
-    "shape": (),
+    "shape": ("swap",),
     "colour": ("exposure", "saturation", "colour", "jump", "collapse", "swap"),
-    "size": (),
+    "size": ("swap",),
     "background": ("exposure", "jump"),
     "render": ("blur",),
     "motion": ("freeze", "frozen", "loop", "teleport", "slowdown", "regression"),
 }
+PARTLY: dict[str, tuple[str, ...]] = {
+    "existence": ("collapse",),
+    "shape": ("blur", "collapse"),
+    "colour": ("blur",),
+    "size": ("blur", "collapse", "teleport"),
+    "background": ("collapse",),
+    "render": ("noise", "collapse", "teleport"),
+    "motion": ("collapse",),
+}
 NOTES = {
-    "existence": "objects that vanish or multiply; small doses of nothing here do that",
+    "existence": "objects that vanish or multiply: of the list only a full collapse does that",
     "shape": "an object that becomes another shape",
     "colour": "the object's colour against what the clip first showed",
     "size": "growing and shrinking",
     "background": "the background's colour",
-    "render": "blur, speckle, mush: misfit with any clean rendering",
+    "render": "blur, speckle, mush: misfit with any clean rendering; noise from a middle dose on",
     "motion": "every step against the world's law: one unlawful step is a sixth of a window",
 }
 WORLD_METRICS = (
@@ -167,6 +185,7 @@ WORLD_METRICS = (
             bounds=(0, 1),
             resolution=0.02,
             sees=SEES[name],
+            partly=PARTLY[name],
             note=NOTES[name],
             of=partial(_worst, name),
         )
@@ -191,6 +210,7 @@ WORLD_METRICS = (
             "slowdown",
             "regression",
         ),
+        partly=("blur", "noise", "teleport"),
         note="the headline of long-horizon: the worst of the seven violations of each window",
         of=_drift,
     ),

@@ -121,20 +121,23 @@ def measure(model: ModelCard, scored: Sequence[tuple[Request, Scores]]) -> expos
         return exposure.not_measured("n/a: makes the whole clip at once")
     if not model.accepts_context:
         return exposure.not_measured("n/a: the model does not accept context")
+    return exposure.measure(episodes(model, scored))
+
+
+def episodes(model: ModelCard, scored: Sequence[tuple[Request, Scores]]) -> exposure.Episodes:
+    """What the records of a model's continuations hold, by arm."""
     chunk = chunk_of(model)
     ends = range(chunk, CONTINUATION + chunk, chunk)
-    return exposure.measure(
-        exposure.Episodes(
-            violation={arm: _cells(scored, arm, "violation") for arm in ARMS},
-            error={arm: _cells(scored, arm, "error") for arm in ARMS},
-            floor={arm: _cells(scored, arm, "floor") for arm in ("own", "true")},
-            ends=tuple(float(min(end, CONTINUATION)) for end in ends),
-            horizon=NATIVE,
-            error_unit="sides of the frame",
-            prints={arm: _cells(scored, arm, "print") for arm in COMPARED},
-            change={arm: _cells(scored, arm, "change") for arm in ("own", "noised")},
-            prefixes=_prefixes(scored),
-        )
+    return exposure.Episodes(
+        violation={arm: _cells(scored, arm, "violation") for arm in ARMS},
+        error={arm: _cells(scored, arm, "error") for arm in ARMS},
+        floor={arm: _cells(scored, arm, "floor") for arm in ("own", "true")},
+        ends=tuple(float(min(end, CONTINUATION)) for end in ends),
+        horizon=NATIVE,
+        error_unit="sides of the frame",
+        prints={arm: _cells(scored, arm, "print") for arm in COMPARED},
+        change={arm: _cells(scored, arm, "change") for arm in ("own", "noised")},
+        prefixes=_prefixes(scored),
     )
 
 

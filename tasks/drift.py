@@ -10,11 +10,14 @@ are censored at the end. ``violation_Nx`` is the mean violation in the N-th nati
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from sfbench import metrics, stats, survival
 from sfbench.schema import Better, Curve, Estimate, Scores
@@ -45,18 +48,41 @@ LEAST_MOTION = 0.1
 # speed makes .59 of it (the slowest that the prompt allows counts as lawful) at a jitter of .04.
 # A model that is slow because it stumbles has a jitter of .4 and more.
 LEAST_PACE, LEAST_JITTER = 0.7, 0.25
-# Copies of earlier frames without a break. Small as the world is, 22 % of true clips (34 % of the
-# slowest on a straight line) hold a run of four native horizons; a loop from the first half on is
-# one in every clip.
+# Copies of earlier frames without a break: a loop from the first half on is a run of four native
+# horizons in every clip.
 COPIED_RUN = 4 * NATIVE
 # In a continuation of two native horizons: share of frames that copy an earlier one.
 MOST_REPEATED = 0.5
+# A body that turns back at every frame at the lawful speed has a jitter of 2 lawful steps, the most
+# that steps of the lawful length can have. True clips have .05 at most, through a codec .22; true
+# frames in random order about 6 in twelve frames and 13 in 96.
+MOST_JITTER = 2.0
+# The chance that a set of true clips is said to repeat itself (:func:`beyond_truth`).
+ALARM = 1e-4
 
 NOTHING = "DEGENERATE (nothing of the prompt is seen)"
 NO_MOTION = "DEGENERATE (no motion)"
 SLOW = "DEGENERATE (slow motion)"
 STILL = "DEGENERATE (stands still)"
 REPEATS = "DEGENERATE (repeats its own frames)"
+SHUFFLED = "DEGENERATE (frames in no order)"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A value of a clip that true clips reach too, and how often they do."""
+
+    name: str
+    limit: float
+    share: float
+    """Of true clips that move on a straight line, at most. A diagonal comes back to the same place
+    in .1 % of clips, so that a straight line is the worst that a prompt can ask for. The upper
+    limits at 99.9 % of 6000 scenes, at their own speed or at the least that the word allows,
+    whichever is more; ``tests/test_false_alarms.py`` measures them again."""
+
+
+RETURNS = Reach("copied_run", COPIED_RUN, 0.305)  # 27.8 %; at the least speed 28.5 %
+OWN_RETURNS = Reach("repeated", MOST_REPEATED, 0.081)  # 7.0 %; at the least speed 4.6 %
 LONG = ("drift", "drift_slope", "worst_window", "alive_8x", "time_to_failure")
 
 
@@ -188,39 +214,74 @@ def flags(estimates: Mapping[str, Estimate], clips: Mapping[str, Sequence[Scores
     to it.
     """
     free, own = clips.get("free", ()), clips.get("own", ())
-    found = not_played(estimates, free, NATIVE)
+    repeats = beyond_truth(free, RETURNS, estimates["violation_1x"].clusters)
+    found = not_played(estimates, free, NATIVE, repeats=repeats)
     if not found and most(own, "still_run", NATIVE):
         found.append(STILL)
+    if not found and beyond_truth(own, OWN_RETURNS, estimates["violation_own"].clusters):
+        found.append(REPEATS)
     looks_right = _below(estimates["violation_own"], LOST)
     if not found and looks_right and _below(estimates["motion_own"], LEAST_MOTION):
         found.append(NO_MOTION)
-    if not found and (most(free, "copied_run", COPIED_RUN) or most(own, "repeated", MOST_REPEATED)):
-        found.append(REPEATS)
     return found
 
 
 def not_played(
-    estimates: Mapping[str, Estimate], clips: Sequence[Scores], still_run: int
+    estimates: Mapping[str, Estimate],
+    clips: Sequence[Scores],
+    still_run: int,
+    *,
+    repeats: bool = False,
+    jitter: str = "jitter_1x",
 ) -> list[str]:
     """The word, if any, for clips of any length, by their first native horizon and stillest run.
 
     Where the object is not to be seen either, a clip is bad rather than degenerate, and ranks as
-    what it is; a row that never shows it is not worth a rank.
+    what it is; a row that never shows it is not worth a rank. ``repeats``: whether the clips repeat
+    themselves, which what stands still does too. Frames are in no order where the step changes by
+    more than :data:`MOST_JITTER` lawful steps in more than half of the clips (``jitter`` names the
+    value): no true clip does so, and no clip can, badly as it moves, whose steps are of the lawful
+    length.
     """
     violation, motion = estimates["violation_1x"], estimates["motion_1x"]
+    stands = most(clips, "still_run", still_run)
     if _above(violation, LOST):
         return [NOTHING]
+    if repeats and not stands:
+        return [REPEATS]
+    if most(clips, jitter, MOST_JITTER):
+        return [SHUFFLED]
     if _below(motion, LEAST_MOTION):
         return [NO_MOTION]
     if _below(estimates["jitter_1x"], LEAST_JITTER) and _below(estimates["pace_1x"], LEAST_PACE):
         return [SLOW]
-    return [STILL] if most(clips, "still_run", still_run) else []
+    return [STILL] if stands else []
 
 
 def most(clips: Sequence[Scores], name: str, limit: float) -> bool:
     """Whether a value reaches the limit in more than half of the clips."""
-    reached = [value >= limit for s in clips if (value := s.values.get(name)) is not None]
+    reached = _reached(clips, name, limit)
     return bool(reached) and sum(reached) > len(reached) / 2
+
+
+def beyond_truth(clips: Sequence[Scores], of: Reach, prompts: int) -> bool:
+    """Whether a value is reached more often than true clips of as many prompts would reach it.
+
+    One-sided binomial test: true if as many or more would reach it with a chance of :data:`ALARM`
+    or less. The clips of one prompt count as one together (their share that reaches it), for they
+    may all show one scene. The least number that is flagged, with :data:`RETURNS`: 8 of 8 prompts,
+    13 of 16, 21 of 32; under eight prompts nothing is.
+
+    What the bound does not hold for: sets of prompts in which more than :attr:`Reach.share` of the
+    true clips reach it. Of slow bodies on a straight line 32 % hold a run of :data:`RETURNS`: eight
+    prompts of nothing else are flagged with a chance of .00011.
+    """
+    reached = _reached(clips, of.name, of.limit)
+    count = min(prompts, len(reached))
+    if not count:
+        return False
+    met = math.floor(sum(reached) / len(reached) * count + 1e-9)
+    return bool(binom.sf(met - 1, count, of.share) <= ALARM)
 
 
 # --- helpers --------------------------------------------------------------------------------------
@@ -233,6 +294,11 @@ def _grouped(pairs: Iterable[tuple[str, float | None]]) -> dict[str, list[float]
         if value is not None:
             values[prompt].append(value)
     return values
+
+
+def _reached(clips: Sequence[Scores], name: str, limit: float) -> list[bool]:
+    """Of each clip that has the value, whether it reaches the limit."""
+    return [value >= limit for s in clips if (value := s.values.get(name)) is not None]
 
 
 def _below(estimate: Estimate, limit: float) -> bool:

@@ -17,22 +17,20 @@ from numpy.typing import NDArray
 from sfbench import panel, stats
 from sfbench.footage import Video
 from sfbench.interfaces import Frames
-from sfbench.metrics_video import measures_known
+from sfbench.metrics_video import Watched, measures_known
 from sfbench.panel import PANEL, Clip, Thumbs
 from sfbench.schema import Curve, Estimate, Record, Scores, Validity, digest
 from sfbench.video import stream
 
-from . import footage_papers, proxies
+from . import footage_flags, footage_papers, proxies
 from .conclusion import Conclusion
+from .drift import STILL
 from .footage import card_of, scored
 
 Floats = NDArray[np.float64]
 
 NATIVE_SECONDS = 5.0  # of the models that the field calls native at 81 frames, 16 a second
-VERSION = 2  # 2: the panel, and what other papers' formulas take
-STILL = 0.9  # share of frames that repeat the one before
-STANDS_STILL = "DEGENERATE (stands still)"
-NO_TRUTH = "n/a: needs true videos to tell it from; give them with --against"
+VERSION = 3  # 2: the panel, and what other papers' formulas take; 3: the order of the frames
 
 
 class VideoDrift:
@@ -66,8 +64,7 @@ class VideoDrift:
             for name, values in watched.series.items()
         }
         whole = {"windows": float(watched.frames // length)}
-        rated = panel.row(Clip(watched, thumbs.all()))
-        found = {name: _rounded(value) for name, value in rated.items()}
+        found = _whole(watched, thumbs)
         parts = footage_papers.measure(watched)
         return Scores(values=scores.values | whole | found, series=series | parts)
 
@@ -107,14 +104,20 @@ class VideoDrift:
         for metric in PANEL:
             sample = proxies.by_prompt(clips, metric.name)
             found.add(f"panel_{metric.name}", sample, unit=metric.unit, better=metric.better)
-        still = [(s.values["still_share"] or 0) > STILL for _, s in clips]
-        if sum(still) > len(still) / 2:
-            found.validity = found.validity.model_copy(update={"flags": (STANDS_STILL,)})
+        sample = proxies.by_prompt(clips, footage_flags.DISORDER)
+        found.add(footage_flags.DISORDER, sample, unit="share", better="lower")
         if not self.against:
+            still = footage_flags.stands_still(clips)
+            self._flag(found, (STILL,) if still else ())
             for name in ("lost", "lost_floor"):
-                found.estimates[name] = stats.missing(NO_TRUTH, unit="share", better="lower")
+                missing = stats.missing(footage_flags.NO_TRUTH, unit="share", better="lower")
+                found.estimates[name] = missing
+            found.estimates["motion_ratio"] = stats.missing(footage_flags.NO_TRUTH)
             return
-        truth = _table([self._true(video) for video in self.against])
+        true = [(video.prompt, self._true(video)) for video in self.against]
+        self._flag(found, footage_flags.flags(clips, true))
+        found.estimates["motion_ratio"] = footage_flags.motion_ratio(clips, true)
+        truth = _table([s.values for _, s in true])
         prompts = [prompt for prompt, _ in clips]
         gone = panel.lost(_table([s.values for _, s in clips]), panel.limits(truth))
         sample = _sample((p, float(x)) for p, x in zip(prompts, gone, strict=True))
@@ -122,16 +125,28 @@ class VideoDrift:
         found.per_prompt["lost"] = stats.by_prompt(sample)
         found.estimates["lost_floor"] = _floor(truth)
 
-    def _true(self, video: Video) -> dict[str, float | None]:
+    def _flag(self, found: Conclusion, words: tuple[str, ...]) -> None:
+        found.validity = found.validity.model_copy(update={"flags": words})
+
+    def _true(self, video: Video) -> Scores:
+        """What the panel and the flags need of a true video."""
         thumbs = Thumbs()
         needed = {name for metric in PANEL for name in metric.reads}
         measures = [m for m in measures_known() if m.name in needed]
         with stream(video.path) as reader:
-            _, watched = proxies.watch(reader, reader.fps, measures, also=[thumbs])
-        return panel.row(Clip(watched, thumbs.all()))
+            scores, watched = proxies.watch(reader, reader.fps, measures, also=[thumbs])
+        return Scores(values=scores.values | _whole(watched, thumbs))
 
 
 # --- helpers --------------------------------------------------------------------------------------
+
+
+def _whole(watched: Watched, thumbs: Thumbs) -> dict[str, float | None]:
+    """The values that need the whole video."""
+    frames = thumbs.all()
+    found = panel.row(Clip(watched, frames))
+    found[footage_flags.DISORDER] = footage_flags.disorder(frames)
+    return {name: _rounded(value) for name, value in found.items()}
 
 
 def _floor(truth: Floats) -> Estimate:

@@ -30,9 +30,11 @@ from collections.abc import Sequence
 
 from sfbench.interfaces import Frames
 from sfbench.latency import STEADY, Stream, noise, warm_from
+from sfbench.paired import Run, Statistic
 from sfbench.provenance import conditions
 from sfbench.schema import (
     SCOPES,
+    Estimate,
     Geometry,
     ModelCard,
     Prompt,
@@ -43,6 +45,7 @@ from sfbench.schema import (
     Scores,
     Switch,
     TaskCard,
+    Timing,
     Validity,
     digest,
 )
@@ -136,7 +139,7 @@ class Latency:
         turns = self._turns(model)
         timed = [(turns[r.key], r.request, r.timing) for r in records if r.timing]
         plain = [(turn, r, t) for turn, r, t in timed if not r.switch and not r.split]
-        counted = [(turn, t) for turn, r, t in plain if not r.prompt.id.startswith("warm-up")]
+        counted = _counted(plain)
         found = timings.measure(model, counted)
         timings.starts(found, [(turns[r.key], r.startup) for r in records if r.startup])
         timings.switches(
@@ -150,6 +153,13 @@ class Latency:
         by_turn = timings.by_turn((turn, Stream.of(t)) for turn, t in counted)
         found.validity = self._validity(streams, list(by_turn.values()), flags)
         return found
+
+    def gaps(self, run: Run) -> dict[str, list[float]]:
+        """Milliseconds between the chunks of the streams that count, by turn."""
+        turns = self._turns(run.result.model)
+        timed = [(turns[r.key], r.request, r.timing) for r in run.records if r.timing]
+        plain = [(turn, r, t) for turn, r, t in timed if not r.switch and not r.split]
+        return timings.gaps([(turn, Stream.of(t)) for turn, t in _counted(plain)])
 
     def _turns(self, model: ModelCard) -> dict[str, str]:
         """Request key -> the turn in which it is played: where the harness cuts the requests."""
@@ -185,6 +195,22 @@ class Latency:
         return Geometry(
             frames=frames, height=self.world.size, width=self.world.size, fps=self.world.fps
         )
+
+
+def _counted(plain: Sequence[tuple[str, Request, Timing]]) -> list[tuple[str, Timing]]:
+    """The streams after the warm-up."""
+    return [(turn, t) for turn, r, t in plain if not r.prompt.id.startswith("warm-up")]
+
+
+def _percentile(q: float) -> Statistic:
+    def made(task: Latency, first: Run, second: Run, confidence: float) -> Estimate:
+        return timings.percentile_difference(task.gaps(first), task.gaps(second), q, confidence)
+
+    return made
+
+
+STATISTICS = {f"gap_p{100 * q:.0f}": _percentile(q) for q in timings.PERCENTILES}
+"""How two runs are paired in percentiles; those that every turn has enough gaps for are by turn."""
 
 
 def _dealt(kinds: Sequence[Sequence[Request]]) -> list[Request]:

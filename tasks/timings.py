@@ -14,7 +14,7 @@ import numpy as np
 
 from sfbench import stats
 from sfbench.latency import Stream
-from sfbench.schema import Better, Curve, ModelCard, Startup, Timing
+from sfbench.schema import Better, Curve, Estimate, ModelCard, Startup, Timing
 
 from .conclusion import Conclusion
 
@@ -71,9 +71,8 @@ def starts(found: Conclusion, starts: Sequence[tuple[str, Startup]]) -> None:
 def _gaps(found: Conclusion, streams: Streams, model: ModelCard) -> None:
     """Everything that needs more than one chunk."""
     native = model.native_frames or NATIVE
-    gaps = by_turn((turn, 1000 * gap) for turn, stream in streams for gap in stream.gaps)
     for q in PERCENTILES:
-        _percentile(found, f"gap_p{100 * q:.0f}", gaps, q)
+        _percentile(found, f"gap_p{100 * q:.0f}", gaps(streams), q)
     jitter = by_turn((turn, 1000 * s.jitter) for turn, s in streams if s.jitter is not None)
     _add(found, "jitter", jitter, unit="ms", better="lower")
     for rate in RATES:
@@ -89,14 +88,46 @@ def _gaps(found: Conclusion, streams: Streams, model: ModelCard) -> None:
     _paces(found, [(turn, s) for turn, s in streams if len(s.gaps) > 1], native)
 
 
-def _percentile(found: Conclusion, name: str, gaps: Mapping[str, list[float]], q: float) -> None:
+def gaps(streams: Streams) -> dict[str, list[float]]:
+    """Milliseconds between two chunks, by turn."""
+    return by_turn((turn, 1000 * gap) for turn, stream in streams for gap in stream.gaps)
+
+
+def _percentile(found: Conclusion, name: str, sample: Mapping[str, list[float]], q: float) -> None:
     """Of all gaps and, where each turn has enough of them, of each turn."""
-    found.estimates[name] = stats.percentile(gaps, q, unit="ms", better="lower", over=TURN)
-    if min(map(len, gaps.values()), default=0) >= stats.least_for(q):
-        found.per_prompt[name] = {
-            turn: round(float(np.quantile(values, q, method="inverted_cdf")), stats.DIGITS)
-            for turn, values in gaps.items()
-        }
+    found.estimates[name] = stats.percentile(sample, q, unit="ms", better="lower", over=TURN)
+    own = _own(sample, q)
+    if own and len(own) == len(sample):
+        found.per_prompt[name] = own
+
+
+def percentile_difference(
+    first: Mapping[str, list[float]],
+    second: Mapping[str, list[float]],
+    q: float,
+    confidence: float = stats.CONFIDENCE,
+) -> Estimate:
+    """Between the percentiles of the gaps of two models, turn by turn.
+
+    Over the turns in which both have the gaps that a percentile needs. From fewer it is no more
+    than nearly the largest gap of the turn, which is not what the published percentile is.
+    """
+    one, other = _own(first, q), _own(second, q)
+    both = len(one.keys() & other.keys())
+    if both < 2:
+        of, turns = f"{100 * q:g} of a turn", len(first.keys() | second.keys())
+        reason = f"percentile {of} takes {stats.least_for(q)} gaps: both have {both} such turns"
+        return stats.missing(f"n/a: {reason} of {turns}", unit="ms", better="lower")
+    return stats.difference(one, other, unit="ms", better="lower", over=TURN, confidence=confidence)
+
+
+def _own(sample: Mapping[str, list[float]], q: float) -> dict[str, float]:
+    """The percentile of each turn that has enough gaps."""
+    return {
+        turn: round(float(np.quantile(values, q, method="inverted_cdf")), stats.DIGITS)
+        for turn, values in sample.items()
+        if len(values) >= stats.least_for(q)
+    }
 
 
 def _paces(found: Conclusion, streams: Streams, native: int) -> None:

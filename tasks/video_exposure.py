@@ -259,24 +259,26 @@ class VideoExposure:
         if not asked:
             why = "does not accept context" if model.causal else "makes the whole clip at once"
             return not_measured(f"n/a: the model {why}")
-        scored = [(r.request, r.scores) for r in records if r.scores]
-        found, flags = measured(
-            Continued(
-                judge=self.judge,
-                features=self.features,
-                frames=self.frames,
-                longer=self.longer,
-                chunk=self._chunk(model),
-                horizon=float(model.native_frames or self.frames),
-                scored=scored,
-            )
-        )
-        missing = len(asked) - len(scored)
+        continued = self.continued(model, records)
+        found, flags = measured(continued)
+        missing = len(asked) - len(continued.scored)
         reasons = [f"{missing} of {len(asked)} continuations were not scored"] if missing else []
         if model.kind == "reference-row":
             flags = ()
         found.validity = Validity(ok=not reasons, reasons=tuple(reasons), flags=flags)
         return found
+
+    def continued(self, model: ModelCard, records: Sequence[Record]) -> Continued:
+        """What the measures are made of."""
+        return Continued(
+            judge=self.judge,
+            features=self.features,
+            frames=self.frames,
+            longer=self.longer,
+            chunk=self._chunk(model),
+            horizon=float(model.native_frames or self.frames),
+            scored=[(r.request, r.scores) for r in records if r.scores],
+        )
 
 
 # --- helpers --------------------------------------------------------------------------------------

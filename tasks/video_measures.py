@@ -72,6 +72,11 @@ class Continued:
         )
         return self.judge.grades(tables, context.prefix, frames, context.chunk)
 
+    def all_grades(self) -> dict[str, Grades]:
+        """Of every arm that is judged."""
+        arms = [arm for arm in ARMS if arm not in UNJUDGED]
+        return {part: self.grades(part) for part in (*arms, *(f"own@{p}" for p in self.longer))}
+
     def floor(self) -> dict[str, Floats]:
         """Prompt id -> violation ``[K]`` of the continuation that was filmed."""
         graded = self.judge.floor(self.frames, self.chunk)
@@ -80,9 +85,8 @@ class Continued:
 
 def measured(of: Continued) -> tuple[Conclusion, tuple[str, ...]]:
     """All estimates and curves, and words for what should not be ranked."""
-    parts = [arm for arm in ARMS if arm not in UNJUDGED]
-    grades = {part: of.grades(part) for part in (*parts, *(f"own@{p}" for p in of.longer))}
-    bias = exposure.measure(_episodes(of, grades))
+    grades = of.all_grades()
+    bias = exposure.measure(episodes(of, grades))
     found = Conclusion(bias.estimates, bias.curves, bias.per_prompt)
     for name in NEEDS_FLOOR:
         found.estimates[name] = stats.missing(NO_FLOOR, better="lower")
@@ -102,7 +106,8 @@ def not_measured(reason: str) -> Conclusion:
     return Conclusion(exposure.not_measured(reason).estimates | nothing)
 
 
-def _episodes(of: Continued, grades: dict[str, Grades]) -> Episodes:
+def episodes(of: Continued, grades: dict[str, Grades]) -> Episodes:
+    """What the exposure measures take; ``grades``: by arm."""
     violation = {
         part: {cell: table.mean(axis=1).tolist() for cell, table in cells.items()}
         for part, cells in grades.items()
@@ -127,7 +132,7 @@ def _episodes(of: Continued, grades: dict[str, Grades]) -> Episodes:
 
 def _kernels(found: Conclusion, of: Continued) -> None:
     """Distances from the true chunks: by quarter as curves, of the last one as estimates."""
-    own, true = _vectors(of, "own"), _vectors(of, "true")
+    own, true = vectors(of, "own"), vectors(of, "true")
     if not (own and true):
         for name in KERNELS:
             found.estimates[name] = stats.missing("n/a: no clip", better="lower")
@@ -147,8 +152,8 @@ def _kernels(found: Conclusion, of: Continued) -> None:
         found.curves[name] = Curve(x=ends, x_label="frame", y=tuple(y))
 
 
-def _vectors(of: Continued, arm: str) -> dict[str, Floats]:
-    """Prompt id -> ``[seeds, quarters, 64]``."""
+def vectors(of: Continued, arm: str) -> dict[str, Floats]:
+    """Prompt id -> features of an arm, ``[seeds, quarters, 64]``."""
     rows: dict[str, list[Floats]] = {}
     for (prompt, _), flat in sorted(of.rows(arm, "features").items()):
         rows.setdefault(prompt, []).append(np.array(flat).reshape(QUARTERS, -1))

@@ -137,6 +137,24 @@ def test_another_codec_is_refused(weights: Path, tmp_path: Path) -> None:
         adapters.load(str(tmp_path / "smoke-diffusion-forcing.safetensors"))
 
 
+# --- what ships -----------------------------------------------------------------------------------
+
+GOLDEN = [
+    [118, 115, 113, 116],
+    [115, 85, 33, 96],
+    [113, 31, 30, 20],
+    [118, 25, 39, 19],
+]
+"""Red of every fourth pixel of an object, in the second frame of a clip's first chunk."""
+
+
+def test_a_shipped_model_makes_the_pixels_it_made() -> None:
+    """To one level of 255, which another machine's arithmetic may round otherwise."""
+    chunk = next(adapters.load("self-forcing-dmd").generate(request(size=32)))
+    made = chunk[1, 16::4, 8:24:4, 0].astype(int)
+    assert np.abs(made - GOLDEN).max() <= 1, f"if other weights are meant, write {made.tolist()}"
+
+
 # --- prompt switches, parts and scopes ------------------------------------------------------------
 
 

@@ -2,74 +2,39 @@
 
 What is asked of a cheat is to be flagged ``DEGENERATE``, and so not ranked, or to be worse in the
 headline than every honest model on the committed board. True videos, the slowest too, are neither.
+(``violation_own``, which ranks long-horizon, needs context; a folder of videos takes none.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from films import CHEATS, TRUE, Film
 
 from sfbench import runner
-from sfbench.interfaces import Frames
-from sfbench.models import VideosModel, pendulum
+from sfbench.models import VideosModel
 from sfbench.schema import Request, Result
-from sfbench.tasks import proxies, rows, shapes
+from sfbench.tasks import drift, proxies, rows, shapes
 from sfbench.tasks.long_horizon import LongHorizon
 from sfbench.tasks.quality import Quality
 from sfbench.video import write_clip
 
 RUNS = Path(__file__).parents[1] / "results" / "runs"
-Film = Callable[[shapes.Scene, int, np.random.Generator], Frames]
-
-
-def truth(scene: shapes.Scene, frames: int, _: np.random.Generator) -> Frames:
-    return shapes.render(scene, frames, 32)
-
-
-def played(order: Callable[[int, np.random.Generator], np.ndarray]) -> Film:
-    """True frames in another order."""
-
-    def film(scene: shapes.Scene, frames: int, rng: np.random.Generator) -> Frames:
-        return truth(scene, frames, rng)[order(frames, rng)]
-
-    return film
-
-
-def noise(scene: shapes.Scene, frames: int, rng: np.random.Generator) -> Frames:
-    return rng.integers(0, 256, (frames, 32, 32, 3), np.uint8)
-
-
-def half_speed(scene: shapes.Scene, frames: int, _: np.random.Generator) -> Frames:
-    slow = [replace(b, vx=b.vx / 2, vy=b.vy / 2) for b in scene.bodies]
-    return shapes.render(replace(scene, bodies=tuple(slow)), frames, 32)
-
-
-def slowest(scene: shapes.Scene, frames: int, _: np.random.Generator) -> Frames:
-    """True: each body at the least speed that its word allows."""
-    calm = []
-    for body in scene.bodies:
-        share = shapes.SPEEDS[body.speed][0] / np.hypot(body.vx, body.vy)
-        calm.append(replace(body, vx=body.vx * share, vy=body.vy * share))
-    return shapes.render(replace(scene, bodies=tuple(calm)), frames, 32)
-
-
-CHEATS: dict[str, Film] = {
-    "frozen": played(lambda n, rng: np.zeros(n, int)),
-    "frozen midway": played(lambda n, rng: np.minimum(np.arange(n), n // 2)),
-    "truth, then frozen": played(lambda n, rng: np.minimum(np.arange(n), n * 5 // 8)),
-    "loop": played(lambda n, rng: np.array(pendulum(min(12, n // 2), 0, n))),
-    "first frame again and again": played(lambda n, rng: np.arange(n) % min(6, n // 3)),
-    "shuffled": played(lambda n, rng: rng.permutation(n)),
-    "noise": noise,
-    "half speed": half_speed,
+WORDS = {
+    "frozen": drift.NO_MOTION,
+    "frozen midway": drift.STILL,
+    "truth, then frozen": drift.STILL,
+    "loop": drift.REPEATS,
+    "first frame again and again": drift.REPEATS,
+    "shuffled": drift.SHUFFLED,
+    "noise": drift.NOTHING,
+    "half speed": drift.SLOW,
 }
-TRUE: dict[str, Film] = {"truth": truth, "slowest": slowest}
+"""What is true of each cheat, and is said of it."""
 
 
 @pytest.fixture(autouse=True)
@@ -116,25 +81,26 @@ def honest(task: str) -> list[Result]:
     ]
 
 
-@cache
-def worst_of_the_honest(task: str, estimate: str) -> float:
-    """The value that a cheat may not be better than: that of the best honest model."""
-    values = [
-        (e.value, e.better) for r in honest(task) if (e := r.estimates[estimate]).value is not None
-    ]
-    if not values:
-        raise LookupError(f"no honest model has {estimate} on the board of {task}")
-    sign = -1 if values[0][1] == "higher" else 1
-    return min(sign * value for value, _ in values)
-
-
-def wins(result: Result, estimate: str) -> bool:
-    """Whether a row looks better in a headline than an honest model does."""
+def merit(result: Result, estimate: str) -> float | None:
+    """The value in a headline, turned so that more is better."""
     found = result.estimates[estimate]
     if found.value is None:
-        return False
-    sign = -1 if found.better == "higher" else 1
-    return sign * found.value < worst_of_the_honest(result.task.name, estimate)
+        return None
+    return found.value if found.better == "higher" else -found.value
+
+
+def merits(task: str, estimate: str) -> list[float]:
+    """What the honest models that have the estimate are worth by it; more is better."""
+    found = [v for r in honest(task) if (v := merit(r, estimate)) is not None]
+    assert len(found) > 5, f"the board of {task} has too few honest models with {estimate}"
+    return found
+
+
+def is_below_all(result: Result, estimate: str) -> bool:
+    """Whether a row is worse than every honest model; a tie is not worse."""
+    own = merit(result, estimate)
+    assert own is not None
+    return all(own < other for other in merits(result.task.name, estimate))
 
 
 def degenerate(result: Result) -> bool:
@@ -145,15 +111,17 @@ def degenerate(result: Result) -> bool:
 def test_no_cheat_wins_a_headline_of_long_horizon(name: str, tmp_path: Path) -> None:
     result = outcome(LongHorizon, CHEATS[name], tmp_path)
     assert result.model.kind == "model", "the name gives nothing away"
-    for headline in ("drift", "alive_8x", "violation_own"):
-        assert degenerate(result) or not wins(result, headline), (headline, result.estimates)
+    for headline in ("drift", "alive_8x"):
+        assert degenerate(result) or is_below_all(result, headline), (headline, result.estimates)
+    assert result.validity.flags == (WORDS[name],)
 
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_no_cheat_wins_a_headline_of_quality(name: str, tmp_path: Path) -> None:
     result = outcome(Quality, CHEATS[name], tmp_path)
     for headline in ("adherence", "violation"):
-        assert degenerate(result) or not wins(result, headline), (headline, result.estimates)
+        assert degenerate(result) or is_below_all(result, headline), (headline, result.estimates)
+    assert result.validity.flags == (WORDS[name],)
 
 
 @pytest.mark.parametrize("name", TRUE)
@@ -165,4 +133,5 @@ def test_true_videos_are_never_flagged(
     assert not degenerate(result), result.validity.flags
     headline = "drift" if kind is LongHorizon else "violation"
     assert result.estimates[headline].value == pytest.approx(0, abs=0.01)
-    assert wins(result, headline)
+    own = merit(result, headline)
+    assert own is not None and all(own > other for other in merits(result.task.name, headline))

@@ -43,7 +43,7 @@ def keep(finished: Result, *place: str) -> Path:
 
 def full(name: str, level: float, seed: int, **fields: object) -> Result:
     """A row with estimates of each direction, of none, and of a time to failure."""
-    row = result(name, spread(level, seed), gap=spread(0.05, 5), **fields)  # type: ignore[arg-type]
+    row = result(name, spread(level, seed), gap=spread(0.05, seed + 9), **fields)  # type: ignore[arg-type]
     more = {
         "adherence_1x": (spread(1 - level, seed), "higher"),
         "motion_1x": (spread(level, seed), None),
@@ -139,6 +139,28 @@ def test_run_directories_and_result_files(said: Said) -> None:
     assert f"{one} has less violation" in out
     code, out, _ = said("m@r2", "m@r1")
     assert code == 0 and "A = m@r2, B = m@r1" in out
+
+
+def test_what_is_equal_on_all_prompts_is_not_said_to_be_sure(said: Said) -> None:
+    """Shares have Wilson's bound, other quantities no interval and no verdict."""
+    for name in ("one", "other"):
+        row = full(name, 0.1, 1)
+        alive = dict.fromkeys(row.per_prompt["violation_own"], 0.0)
+        more = {"alive_8x": stats.share(alive, unit="share", better="higher")}
+        per_prompt = row.per_prompt | {"alive_8x": alive}
+        kept = row.estimates | more
+        keep(row.model_copy(update={"estimates": kept, "per_prompt": per_prompt}))
+    out = said("one", "other")[1]
+    assert "[+0%, +0%]" not in out and "[0.000, " not in out
+    assert "shown between one and other, +0% [-14%, +14%], 24 paired prompts." in out
+    assert "motion at 1x: n/a, equal on all 24 paired prompts, and nothing tells how far" in out
+    assert out.count("No difference in") == 1
+    row = full("apart", 0.3, 1)
+    keep(row)
+    told = (
+        "apart less one is +0.200 on all 24 paired prompts, and nothing tells how far off this is"
+    )
+    assert f"violation, own context: n/a, {told}." in said("apart", "one")[1]
 
 
 # --- time to failure ------------------------------------------------------------------------------

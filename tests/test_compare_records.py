@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfbench import cli, kernel
+from sfbench import cli, exposure, kernel, stats
 from sfbench.boards import Board, Column
+from sfbench.exposure_prints import SIZE
 from sfbench.exposure_recovery import half_life
-from sfbench.paired import Run
+from sfbench.exposure_rows import paired
+from sfbench.paired import TIMES, Run
 from sfbench.schema import Estimate, ModelCard, Record, Result, Scores, Series, TaskCard
-from sfbench.tasks import proxies, quality
+from sfbench.tasks import proxies, quality, timings
+from sfbench.tasks.exposure_pairs import episodes
 from sfbench.tasks.long_horizon import LongHorizon
 from sfbench.tasks.quality import Quality
-from sfbench.tasks.recovery import _ends, _excess
 from sfbench.verdicts import Comparison, Side, together
 
 from simulators import card, result
@@ -54,7 +56,8 @@ def line(said: Said, name: str, *models: str) -> dict[str, object]:
 
 
 def row(model: ModelCard, task: TaskCard, estimates: dict[str, Estimate]) -> Result:
-    values = {f"test-{n}": 0.1 * n for n in range(8)}
+    own = np.random.default_rng(len(model.name)).normal(0, 0.01, 8)
+    values = {f"test-{n}": 0.1 * n + float(v) for n, v in enumerate(own)}
     made = result(model.name, values, task=task.model_dump())
     return made.model_copy(update={"model": model, "estimates": made.estimates | estimates})
 
@@ -85,8 +88,9 @@ def recovering(name: str, chunks: float, **task: object) -> Path:
             record = Record(key=request.key, request=request, scores=Scores(series=series))
             records.append(record)
     made = row(model, TASK.card.model_copy(update=task), {})
-    run = Run(made, records)
-    found = half_life(_excess(run), _ends(run))
+    played = episodes(Run(made, records))
+    excess = paired(played.violation["corrupted"], played.violation["own"])
+    found = half_life(excess, played.ends)
     return keep(
         made.model_copy(update={"estimates": made.estimates | {"recovery_half_life": found}}),
         records,
@@ -176,6 +180,94 @@ def test_the_mark_asks_the_statistic_at_the_level_of_the_list(limit: float, mark
     assert together([one], besides=19)[0].together is marked
 
 
+# --- ratios, gains, twins -------------------------------------------------------------------------
+
+
+def biased(name: str, times: float, rate: float) -> Path:
+    """A model that is so many times worse on its own frames, and whose twins part at some rate."""
+    model, records, rng = card(name), [], np.random.default_rng(len(name))
+    k = np.arange(12)
+    for request in TASK.requests(model):
+        context = request.context
+        if context is None or context.prefix != 6:
+            continue
+        number = int(request.prompt.id.partition("-")[2])
+        size = 0.1 + 0.01 * number + 0.002 * float(rng.normal())
+        own = 1 if request.arm == "true" else times * (1 + 0.1 * k)
+        prints = rng.normal(0, 0.1, (12, SIZE))
+        if request.arm == "own":
+            prints = prints * 0 + 1.0
+        elif request.arm == "twin":
+            prints = 1 + np.exp(rate * k / 6)[:, None] + 0.1 * prints
+        elif request.arm == "noised":
+            prints = prints + 0.3
+        series: dict[str, np.ndarray] = {
+            "violation": size * own * np.ones(12),
+            "error": size * own * np.ones(12),
+            "floor": np.zeros(12),
+            "change": np.full(12, 2.0 + 0.1 * number),
+            "print": prints.ravel(),
+        }
+        kept: dict[str, Series] = {n: tuple(float(v) for v in row) for n, row in series.items()}
+        records.append(Record(key=request.key, request=request, scores=Scores(series=kept)))
+    made = row(model, TASK.card, {})
+    found = exposure.measure(episodes(Run(made, records)))
+    return keep(made.model_copy(update={"estimates": made.estimates | found.estimates}), records)
+
+
+def test_ratios_gains_and_twins_are_compared_from_the_records(said: Said) -> None:
+    biased("mild", 2, 0.5), biased("severely", 3, 1.5)
+    code, out, err = said("mild", "severely", "--json")
+    assert code == 0 and "differences made of records: 0/" in err
+    (pair,) = json.loads(out)["pairs"]
+    found = {name: line for name, line in pair["estimates"].items() if line["difference"]["n"]}
+    for name in ("exposure_ratio", "excess_accumulated_error"):
+        gap = found[name]["difference"]
+        assert gap["low"] < np.log(2 / 3) < gap["high"] and gap["unit"] == TIMES
+        assert gap["clusters"] == 8 and found[name]["shown"]
+        assert "mild has a lower" in found[name]["verdict"] and ", x0.6" in found[name]["verdict"]
+    area = found["exposure_ratio_area"]["difference"]
+    assert area["low"] < np.log(2 / 3) < area["high"] and area["unit"] == "log"
+    growth = found["exposure_ratio_growth"]["difference"]
+    assert growth["low"] <= 0 <= growth["high"], "both grow alike"
+    gains = found["context_sensitivity"]["difference"]
+    assert gains["unit"] == TIMES and gains["low"] < 0 < gains["high"]
+    twins = found["twin_divergence"]["difference"]
+    assert twins["low"] < 0.5 - 1.5 < twins["high"] and twins["clusters"] == 8
+    out = said("mild", "severely")[1]
+    assert "faster than linear: n/a, a class, not a quantity" in out
+    assert "x: A over B, the ratio of their ratios" in out
+
+
+def test_nothing_is_said_to_be_made_of_records_where_nothing_is(said: Said) -> None:
+    model = card("plain")
+    for name in ("one", "two"):
+        keep(row(model.model_copy(update={"name": name}), TASK.card, {}), [])
+    assert said("one", "two")[2] == ""
+
+
+# --- percentiles by turn --------------------------------------------------------------------------
+
+
+def test_percentiles_are_paired_where_a_turn_has_enough_gaps() -> None:
+    rng = np.random.default_rng(0)
+    need = stats.least_for(0.95)
+    machine = {f"turn-{t}": float(rng.normal(0, 5)) for t in range(8)}
+
+    def streamed(level: float, count: int) -> dict[str, list[float]]:
+        return {t: list(level + m + rng.exponential(2, count)) for t, m in machine.items()}
+
+    fast, slow = streamed(30, need), streamed(33, need)
+    gap = timings.percentile_difference(fast, slow, 0.95)
+    assert gap.low is not None and gap.high is not None and gap.low < -3 < gap.high < 0
+    assert (gap.clusters, gap.unit) == (8, "ms") and "over turns" in gap.method
+    few = timings.percentile_difference(fast, streamed(33, need - 1), 0.95)
+    assert few.value is None
+    assert few.method == (
+        f"n/a: percentile 95 of a turn takes {need} gaps: both have 0 such turns of 8"
+    )
+
+
 # --- kernel distances -----------------------------------------------------------------------------
 
 
@@ -225,6 +317,16 @@ def test_kernel_distances_are_compared_from_the_records(
         assert gap["low"] > 0 and gap["n"] == 2 * 16 + 32 and gap["clusters"] == 8
         assert f"near has a lower '{title}' than far, -" in found["verdict"]  # type: ignore[operator]
         assert found["wins"]["value"] is None  # type: ignore[index]
+
+
+def test_a_row_and_itself_are_not_certainly_equal(
+    said: Said, truth: dict[str, quality.Floats]
+) -> None:
+    """The names are as long, so the vectors are the same."""
+    sampler("this", 1, truth, "state"), sampler("that", 1, truth, "state")
+    out = said("this", "that")[1]
+    assert "state MMD: n/a, equal on all 8 paired prompts, and nothing tells how far off" in out
+    assert "[+0" not in out
 
 
 def test_what_one_row_has_not_measured_is_not_compared(

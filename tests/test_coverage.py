@@ -3,6 +3,7 @@
 Data like ours: violations between 0 and 1, skewed or piled at the bound, with an effect of the
 prompt as large as that of the seed, and unequal numbers of seeds. 2000 seeded trials a claim, by
 the very functions that publish; one Monte Carlo standard deviation of a figure is half a point.
+8 prompts are those of a smoke row, and as many as the turns of a latency row.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sfbench import stats
+from sfbench import exposure_growth, exposure_recovery, exposure_rows, stats
 
 Floats = NDArray[np.float64]
 TRIALS = 2000
@@ -63,7 +64,7 @@ def bell(rng: np.random.Generator, trials: int, n: int) -> Floats:
 
 
 LAWS: dict[str, Draw] = {law.__name__: law for law in (skewed, high, piled, cut, exponential, bell)}
-EACH = [(law, n) for law in LAWS for n in (16, 32)]
+EACH = [(law, n) for law in LAWS for n in (8, 16, 32)]
 
 
 def expectation(draw: Draw) -> float:
@@ -108,7 +109,7 @@ def told_apart(draw: Draw, n: int, confidence: float = 0.95) -> float:
     return told / TRIALS
 
 
-@pytest.mark.parametrize("n", [16, 32])
+@pytest.mark.parametrize("n", [8, 16, 32])
 def test_the_interval_of_a_true_difference_covers(n: int) -> None:
     """One model fails here and there, the other seldom: their differences are skewed."""
     rng, hits = np.random.default_rng([n, 3]), 0
@@ -155,6 +156,62 @@ def test_what_was_never_seen_cannot_be_covered_and_says_so() -> None:
             assert "all prompts equal: nothing tells how far off this is" in found.method
     assert unseen / TRIALS == pytest.approx(0.9**16, abs=0.03)
     assert missed - unseen < 0.05 * TRIALS  # all others cover
+
+
+@pytest.mark.parametrize("n", [8, 32])
+def test_an_equal_share_is_no_certain_one(n: int) -> None:
+    """Two models differ on one prompt in 25, on the one side or the other; often on none of n."""
+    rng, hits = np.random.default_rng([n, 6]), 0
+    for _ in range(TRIALS // 4):
+        differ, side = rng.random(n) < 0.04, rng.random(n) < 0.8
+        one = {str(p): float(d and s) for p, (d, s) in enumerate(zip(differ, side, strict=True))}
+        other = {
+            str(p): float(d and not s) for p, (d, s) in enumerate(zip(differ, side, strict=True))
+        }
+        gap = stats.difference(one, other, unit="share")
+        assert gap.low is not None and gap.high is not None and gap.low < gap.high
+        hits += gap.low <= 0.04 * (0.8 - 0.2) <= gap.high
+    assert hits / (TRIALS // 4) >= 0.93, hits
+
+
+# --- intervals read off curves --------------------------------------------------------------------
+
+
+ENDS = [2.0 * k for k in range(1, 13)]
+
+
+def excess(rng: np.random.Generator, n: int, chunks: float) -> Floats:
+    """What damage adds, halved every so many chunks; errors wander along the clip."""
+    noise = 0.5 * np.cumsum(rng.normal(size=(n, 12)), axis=1) + rng.normal(size=(n, 12))
+    sizes = rng.uniform(0.3, 0.9, (n, 1))
+    curves: Floats = sizes * 2 ** (-np.arange(12) / chunks) + 0.1 * noise
+    return curves
+
+
+@pytest.mark.parametrize("chunks", [1.5, 3, 5, 12])
+def test_the_interval_of_a_half_life_covers(chunks: float) -> None:
+    """It holds more than 95 %, as half-lives are whole chunks."""
+    rng, trials, hits = np.random.default_rng(7), 200, 0
+    true = next((e for e, k in zip(ENDS, range(1, 12), strict=False) if k >= chunks), np.inf)
+    for _ in range(trials):
+        rows = {str(p): [curve.tolist()] for p, curve in enumerate(excess(rng, 32, chunks))}
+        found = exposure_recovery.half_life(rows, ENDS)
+        assert found.low is not None and "not calibrated" not in found.method
+        hits += found.low <= true <= (np.inf if found.high is None else found.high)
+    assert hits / trials >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / trials), hits / trials
+
+
+def test_what_is_not_calibrated_says_so() -> None:
+    rng = np.random.default_rng(8)
+    few = {str(p): [curve.tolist()] for p, curve in enumerate(excess(rng, 8, 3))}
+    assert (
+        "not calibrated for fewer than 16 prompts" in exposure_recovery.half_life(few, ENDS).method
+    )
+    gap = {
+        p: [[0.01 * k + v for k, v in enumerate(row)] for row in rows] for p, rows in few.items()
+    }
+    found = exposure_growth.growth_class(gap, exposure_rows.level(gap))
+    assert found.low is not None and found.method.endswith("bootstrap over prompts, not calibrated")
 
 
 def test_fewer_than_two_prompts_have_no_interval() -> None:

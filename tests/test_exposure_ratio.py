@@ -7,13 +7,17 @@ import math
 import numpy as np
 import pytest
 
+from sfbench.exposure_pool import Pool, difference, pooled
 from sfbench.exposure_ratio import (
     accumulated_curve,
-    pooled,
+    growth_pool,
     ratio,
     ratio_area,
     ratio_curve,
+    ratio_growth,
+    ratio_pool,
 )
+from sfbench.paired import TIMES
 from sfbench.schema import Estimate
 
 Rows = dict[str, list[list[float]]]
@@ -56,9 +60,92 @@ def test_the_accumulated_error_is_that_of_the_formula() -> None:
 
 def test_the_means_are_divided_not_the_prompts() -> None:
     """A prompt whose denominator is next to nothing has no more weight than any other."""
-    true, own = rows([0.1] * CHUNKS), rows([0.2] * CHUNKS)
+    true, own = rows([0.1] * CHUNKS, prompts=20), rows([0.2] * CHUNKS, prompts=20)
     true["p0"] = [[1e-9] * CHUNKS]
-    assert ratio(own, true).value == pytest.approx(0.2 / 0.09, abs=2e-5)
+    assert ratio(own, true).value == pytest.approx(0.2 / 0.095, abs=2e-5)
+
+
+def scaled(base: Rows, times: float, seed: int, spread: float = 0.1) -> Rows:
+    """Own context: so many times the violation, each prompt with a factor of its own."""
+    rng = np.random.default_rng(seed)
+    return {
+        p: [list(times * np.exp(rng.normal(0, spread)) * np.array(row)) for row in seeds]
+        for p, seeds in base.items()
+    }
+
+
+def test_a_ratio_that_grows_is_found_as_it_was_made() -> None:
+    """exp(.3 x) over a constant, x in native horizons."""
+    x = [0.5 * (k + 1) for k in range(CHUNKS)]
+    true = rows([0.1] * CHUNKS, 0.3)
+    own = scaled(rows([0.2 * math.exp(0.3 * place) for place in x], 0.3), 1, 4)
+    found = ratio_growth(own, true, x)
+    assert found.value == pytest.approx(0.3, abs=1e-4) and found.unit == "log per horizon"
+    assert ratio_growth(true, true, x).value == 0
+    assert "one chunk only" in ratio_growth(own, true, x[:1]).method
+    assert "not shown to be above 0" in ratio_growth(own, rows([0.0] * CHUNKS), x).method
+
+
+def test_a_difference_of_ratios_is_the_log_of_their_ratio() -> None:
+    true = rows([0.1] * CHUNKS, 0.5)
+    one, other = scaled(true, 2, 1), scaled(true, 3, 2)
+    gap = difference(ratio_pool(one, true), ratio_pool(other, true))
+    first, second = ratio(one, true).value, ratio(other, true).value
+    assert first is not None and second is not None
+    assert gap.value == pytest.approx(math.log(first / second), abs=1e-4)
+    assert gap.high is not None and gap.high < 0 and (gap.unit, gap.clusters) == (TIMES, 10)
+    back = difference(ratio_pool(other, true), ratio_pool(one, true))
+    assert (back.value, back.low, back.high) == (-gap.value, -gap.high, -(gap.low or 0))
+    wider = difference(ratio_pool(one, true), ratio_pool(other, true), 0.999)
+    assert wider.low is not None and gap.low is not None and wider.low < gap.low
+
+
+def test_ratios_are_paired() -> None:
+    """What prompts share cancels: the difference is told where the two intervals overlap."""
+    true = rows([0.1] * CHUNKS, 0.8, prompts=16)
+    one, other = scaled(true, 2, 1, 0.5), {}
+    rng = np.random.default_rng(5)
+    for p, seeds in one.items():
+        factor = 1.15 * math.exp(rng.normal(0, 0.03))
+        other[p] = [[factor * v for v in row] for row in seeds]
+    a, b = ratio(one, true), ratio(other, true)
+    assert a.high is not None and b.low is not None and a.high > b.low
+    gap = difference(ratio_pool(one, true), ratio_pool(other, true))
+    assert gap.high is not None and gap.high < 0
+
+
+def test_equal_generators_are_seldom_told_apart_by_their_ratios() -> None:
+    told, trials = 0, 200
+    for trial in range(trials):
+        true = rows([0.1] * 2, 0.5, seed=trial, prompts=16)
+        one, other = (scaled(true, 2, seed, 0.4) for seed in (2 * trial + 1, 2 * trial + 2))
+        gap = difference(ratio_pool(one, true), ratio_pool(other, true))
+        assert gap.low is not None and gap.high is not None
+        told += not gap.low <= 0 <= gap.high
+    assert told / trials <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_prompts_that_one_lacks_are_left_out_of_a_difference() -> None:
+    true = rows([0.1] * CHUNKS, 0.5)
+    one, other = scaled(true, 2, 1), scaled(true, 3, 2)
+    fewer = {p: seeds for p, seeds in other.items() if p != "p3"}
+    gap = difference(ratio_pool(one, true), ratio_pool(fewer, true))
+    kept = {p: seeds for p, seeds in one.items() if p != "p3"}
+    same = difference(ratio_pool(kept, true), ratio_pool(fewer, true))
+    assert (gap.value, gap.low, gap.clusters) == (same.value, same.low, 9)
+    assert "1 unmatched prompts left out" in gap.method
+
+
+def test_why_there_is_no_difference_of_ratios() -> None:
+    true = rows([0.1] * CHUNKS, 0.5)
+    none = difference(ratio_pool(true, rows([0.0] * CHUNKS)), ratio_pool(true, true))
+    assert none.value is None and "not shown to be above 0" in none.method
+    lone = difference(ratio_pool(true, true), Pool({}, lambda m: 0.0, 0, "ratio", reason="none"))
+    assert lone.method == "n/a: none"
+    same = difference(ratio_pool(true, true), ratio_pool(true, true))
+    assert same.value == 0 and "nothing tells how far off this is" in same.method
+    slopes = difference(growth_pool(true, true, [1.0]), growth_pool(true, true, [1.0]))
+    assert "one chunk only" in slopes.method
 
 
 def test_intervals_cover() -> None:
@@ -98,11 +185,11 @@ def test_one_prompt_has_no_interval() -> None:
 def test_a_linear_statistic_has_the_interval_of_the_mean() -> None:
     from sfbench import stats
 
-    values = np.random.default_rng(3).normal(1, 1, 20)
+    values = np.sort(np.random.default_rng(3).normal(1, 1, 20))
     mean = stats.mean({str(n): float(v) for n, v in enumerate(values)})
     found = pooled(values[:, None], lambda means: float(means[0]), n=20, of="mean")
     assert (found.value, found.low, found.high) == pytest.approx(
-        (mean.value, mean.low, mean.high), abs=2e-5
+        (mean.value, mean.low, mean.high), abs=3e-5
     )
 
 

@@ -68,7 +68,7 @@ def test_perfect_knowledge_has_no_bias(task: LongHorizon, name: str) -> None:
     for bias in ("exposure_gap", "exposure_gap_growth", "prefix_effect", "round_trip"):
         assert contains(found[bias], 0, slack=1e-4), bias
     assert f"growth: {NONE}" in found["exposure_growth_class"].method
-    for ratio in ("exposure_ratio", "exposure_ratio_area"):
+    for ratio in ("exposure_ratio", "exposure_ratio_area", "exposure_ratio_growth"):
         estimate = found[ratio]
         assert estimate.value is None or contains(estimate, float(ratio == "exposure_ratio"))
     for against_floor in ("exposure_ratio_error", "excess_accumulated_error"):
@@ -107,6 +107,9 @@ def test_an_error_that_adds_up_is_found_as_it_was_made(task: LongHorizon) -> Non
     assert contains(estimates["exposure_gap_growth"], violation(0.1) * PER_HORIZON)
     assert contains(estimates["exposure_ratio"], 3.5)
     assert contains(estimates["exposure_ratio_area"], math.log(math.factorial(6)) / 6)
+    logs = [math.log(k + 1) for k in range(6)]
+    slope = float(np.polyfit(range(6), logs, 1)[0]) * PER_HORIZON
+    assert contains(estimates["exposure_ratio_growth"], slope, slack=0.01)
     assert FASTER not in estimates["exposure_growth_class"].method
     for k, (gap, ratio) in enumerate(
         zip(found.curves["gap"].y, found.curves["exposure_ratio"].y, strict=True)

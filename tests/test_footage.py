@@ -19,7 +19,8 @@ from sfbench.metrics_video import measures_known, watch
 from sfbench.schema import Record, Result, Scores
 from sfbench.scoring_session import VBenchWish
 from sfbench.tasks import proxies
-from sfbench.tasks.footage_drift import STANDS_STILL, VideoDrift
+from sfbench.tasks.drift import STILL
+from sfbench.tasks.footage_drift import VideoDrift
 from sfbench.vbench_driver import DimensionResult
 from sfbench.video import stream, write_clip
 
@@ -328,5 +329,8 @@ def test_without_truth_nothing_is_said_to_be_lost(tmp_path: Path) -> None:
     request = videos[0].request(task.card.geometry)
     record = Record(key=request.key, request=request, scores=task.measure(list(still), 16))
     found = task.conclude([record])
-    assert found.estimates["lost"].value is None and "--against" in found.estimates["lost"].method
-    assert found.validity.flags == (STANDS_STILL,)
+    for name in ("lost", "lost_floor", "motion_ratio"):
+        said = found.estimates[name]
+        assert said.value is None and "nothing tells a loop" in said.method
+        assert "--against" in said.method
+    assert found.validity.flags == (STILL,)

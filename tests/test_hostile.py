@@ -13,6 +13,7 @@ import pytest
 from sfbench import plain_files, runner
 from sfbench.models import resolve
 from sfbench.plain_files import FileError, read_json, shown
+from sfbench.row_folders import rows
 from sfbench.tasks.long_horizon import LongHorizon
 from sfbench.verify_rows import check
 
@@ -69,7 +70,33 @@ def test_a_linked_clip_is_refused(row: Path) -> None:
     clip = next((row / "clips").iterdir())
     clip.rename(row.parent / "moved.mp4")
     clip.symlink_to(row.parent / "moved.mp4")
-    assert "leads out of" in only_finding(row)
+    assert only_finding(row) == f"clips/{clip.name} is a link, and rows are plain files"
+
+
+def test_links_and_programs_beside_the_files_are_refused(row: Path) -> None:
+    (row / "extra.sh").write_text("#!/bin/sh\n")
+    (row / "clips" / "more").mkdir()
+    (row / "clips" / "more" / "x.py").touch()
+    told = "holds clips/more/x.py and 1 more, which no run of sfbench writes; remove it"
+    assert check(row).ok and told in check(row).notes
+    assert f"the row {told}" in check(row, strict=True).findings
+    (row / "etc").symlink_to("/etc")
+    (row / "clips" / "more" / "up").symlink_to("..")
+    assert only_finding(row) == "clips/more/up is a link, and rows are plain files (and 1 more)"
+
+
+def test_a_linked_row_among_others_is_not_passed_over(row: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    row.rename(shelf / "row")
+    for name, to in (("linked", "row"), ("away", "/etc"), ("nowhere", "gone")):
+        (shelf / name).symlink_to(to)
+    found = rows([shelf])
+    assert found == [shelf / name for name in ("away", "linked", "nowhere", "row")]
+    assert [check(place, 0).ok for place in found] == [False, False, False, True]
+    assert (
+        only_finding(shelf / "linked") == f"{shelf / 'linked'} is a link, and rows are plain files"
+    )
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "records.jsonl", "result.json"])

@@ -8,6 +8,7 @@ import pytest
 
 from sfbench import leaderboard, tables
 from sfbench.boards import board_of
+from sfbench.effects import effect
 from sfbench.leaderboard import Incomparable
 from sfbench.schema import Estimate, Geometry, Result
 
@@ -113,7 +114,10 @@ def test_a_worse_leader_in_the_gap_is_told_so() -> None:
 
 def test_in_brief_each_estimate_is_told_from_its_own_best() -> None:
     levels = {"a": (0.1, 0.3), "b": (0.3, 0.1), "c": (0.5, 0.5)}  # own, gap
-    rows = [result(k, spread(own, 1), gap=spread(gap, 2)) for k, (own, gap) in levels.items()]
+    rows = [
+        result(k, spread(own, n), gap=spread(gap, n + 5))
+        for n, (k, (own, gap)) in enumerate(levels.items())
+    ]
     (group,) = leaderboard.groups(rows)
     *sentences, note = leaderboard.verdicts(group, leader_only=True)
     told = [sentence.split(",")[0] for sentence in sentences]
@@ -240,6 +244,64 @@ def test_the_frame_holds_every_estimate_with_its_interval(board: list[Result]) -
     assert row["violation_own_n"] == 24 and row["comparison_key"] == board[0].comparison_key
     assert (row["rank_low"], row["rank_high"]) == (4, 4)
     assert table[table["model"] == "teacher"]["rank_low"].isna().all()
+
+
+def test_ranked_rows_have_their_distance_from_the_best(board: list[Result]) -> None:
+    """The paired effect size that `compare` prints, in both files; none where there is no rank."""
+    (group,) = leaderboard.groups(board)
+    best, *others = group.ranked
+    table = tables.frame(board).set_index("model")
+    page = tables.markdown([group])
+    for row in others:
+        sizes = effect(
+            row.result.per_prompt["violation_own"],
+            best.result.per_prompt["violation_own"],
+            better="lower",
+        )
+        for name, one in (("d_z", sizes.standardised), ("wins", sizes.wins)):
+            found = [
+                table.loc[row.label, f"{name}_from_best{end}"] for end in ("", "_low", "_high")
+            ]
+            assert found == [one.value, one.low, one.high]
+        assert f"{sizes.standardised.value:+.2f} [" in line_of(page, row.label)
+        assert f"{sizes.wins.value:.0%} [" in line_of(page, row.label)
+    assert table.loc["far", "d_z_from_best"] > 2 and table.loc["far", "wins_from_best"] == 0
+    for name in (best.label, "cheat:frozen", "partial", "oracle:truth", "teacher"):
+        assert table.loc[name, ["d_z_from_best", "wins_from_best"]].isna().all()
+        assert "| - | - |" in line_of(page, name)
+    assert f"d_z from best: 'violation, own context' less that of {best.label}" in page
+    alone = tables.markdown(leaderboard.groups(board[:1]))
+    assert "d_z" not in alone
+
+
+def line_of(page: str, label: str) -> str:
+    """The first row of a model."""
+    return next(line for line in page.splitlines() if f"| {label} |" in line)
+
+
+def test_an_interval_without_an_end_says_why() -> None:
+    rows = []
+    for name, value, low, high, why in (
+        ("unhurt", 0.0, None, None, "no excess in the first chunk"),
+        ("also", 0.0, None, None, "no excess in the first chunk"),
+        ("slow", 6.0, 4.0, None, "not reached in 2.5 % of resamples"),
+        ("never", None, 24.0, None, "never reached"),
+        ("quick", 2.0, 2.0, 4.0, "nothing to say"),
+        ("none", None, None, None, "n/a: no clip"),
+    ):
+        made = result(name, spread(0.1, len(rows)))
+        one = Estimate(value=value, low=low, high=high, n=9, clusters=9, method=why)
+        kept = made.estimates | {"recovery_half_life": one}
+        rows.append(made.model_copy(update={"estimates": kept}))
+    page = tables.markdown(leaderboard.groups(rows))
+    assert "Intervals without an end:" in page
+    assert "- recovery of slow: not reached in 2.5 % of resamples." in page
+    (both,) = [text for text in page.splitlines() if "no excess in the first chunk" in text]
+    assert "unhurt" in both and "also" in both
+    assert "- recovery of never: never reached." in page
+    assert "nothing to say" not in page and "no clip" not in page
+    whole = tables.markdown(leaderboard.groups([result("m", spread(0.1, 1))]))
+    assert "without an end" not in whole
 
 
 def test_markdown_explains_itself(board: list[Result]) -> None:

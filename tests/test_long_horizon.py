@@ -79,12 +79,16 @@ def test_the_observer_is_the_floor(task: LongHorizon) -> None:
 # --- cheats ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["frozen", "loop", "noise"])
-def test_the_boards_cheats_are_flagged(task: LongHorizon, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("frozen", drift.NO_MOTION), ("loop", drift.REPEATS), ("noise", drift.NOTHING)],
+)
+def test_the_boards_cheats_are_flagged(task: LongHorizon, name: str, word: str) -> None:
+    """By the word that is true: a loop moves, though it turns back in its continuations."""
     cheat = models.resolve(f"cheat:{name}")
     models.bind(cheat, task.truth)
     found = concluded(task, cheat, ("free", *BIAS))
-    assert found.validity.flags
+    assert [f for f in found.validity.flags if f.startswith("DEGENERATE")] == [word]
     assert value(found, "violation_own") > 0.15 and value(found, "alive_8x") < 0.5
 
 

@@ -14,7 +14,7 @@ from sfbench.interfaces import Frames, VideoModel
 from sfbench.schema import ModelCard, Request, Result
 from sfbench.tasks import drift, proxies, quality, rows
 from sfbench.tasks.quality import Quality
-from sfbench.tasks.shapes import render
+from sfbench.tasks.shapes import draw, fold, render, walls
 
 
 class Sampler:
@@ -107,6 +107,32 @@ def test_no_cheat_is_ranked_above_a_sampler(tmp_path: Path, no_features: None) -
     honest = judged(Sampler(), tmp_path / "honest")
     (group,) = leaderboard.groups([*ran.values(), honest])
     assert [row.label for row in group.ranked] == [honest.model.name]
+
+
+def test_frames_in_no_order_are_no_video_and_stumbling_is(
+    tmp_path: Path, no_features: None
+) -> None:
+    """A body thrown about at the lawful speed moves badly; shuffled frames do not move at all."""
+
+    class Thrown(Sampler):
+        def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+            rng = np.random.default_rng([request.seed, len(request.prompt.text)])
+            scene = rows.draw_consistent(request.prompt.text, rng)
+            body, count = scene.bodies[0], request.geometry.frames
+            angles = rng.uniform(0, 2 * np.pi, count)
+            steps = np.hypot(body.vx, body.vy) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+            low, high = walls(body.shape, body.radius)
+            path = fold(np.array([body.x, body.y]) + np.cumsum(steps, axis=0), low, high)
+            yield draw(scene, path[:, None], request.geometry.height)
+
+    class Shuffled(Sampler):
+        def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+            (frames,) = super().generate(request)
+            yield frames[np.random.default_rng(request.seed).permutation(len(frames))]
+
+    thrown, mixed = judged(Thrown(), tmp_path / "a"), judged(Shuffled(), tmp_path / "b")
+    assert mixed.validity.flags == (drift.SHUFFLED,)
+    assert drift.SHUFFLED not in thrown.validity.flags and value(thrown, "jitter") < 2
 
 
 def test_the_features_say_when_they_are_not_there(tmp_path: Path, no_features: None) -> None:

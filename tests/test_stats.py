@@ -74,6 +74,24 @@ def test_unmatched_prompts_are_left_out_and_counted() -> None:
     assert (gap.value, gap.n) == (1.0, 2) and "1 unmatched" in gap.method
 
 
+@pytest.mark.parametrize("n", [2, 8, 32])
+def test_a_difference_that_is_the_same_everywhere_is_not_certain(n: int) -> None:
+    """Of what has no bounds nothing tells; of shares, how many of 0 in n may differ after all."""
+    one, other = ({str(p): level + 0.1 * p for p in range(n)} for level in (0.3, 0.5))
+    for first in (one, other):
+        gap = stats.difference(first, other)
+        assert gap.value == pytest.approx(first["0"] - 0.5) and (gap.low, gap.high) == (None, None)
+        assert stats.UNTOLD in gap.method and gap.clusters == n
+    _, most = stats.wilson(0, n)
+    zero = stats.difference(one, one, unit="share")
+    assert (zero.low, zero.high) == pytest.approx((-most, most), abs=1e-5)
+    shares = stats.difference(dict.fromkeys(one, 0.0), dict.fromkeys(one, 1.0), unit="share")
+    assert (shares.value, shares.low) == (-1, -1)
+    assert shares.high == pytest.approx(2 * most - 1, abs=1e-5)
+    wider = stats.difference(one, one, unit="share", confidence=0.999)
+    assert wider.high is not None and zero.high is not None and wider.high > zero.high
+
+
 def test_two_equal_models_are_seldom_told_apart() -> None:
     rng, wrong = RNG(5), 0
     for _ in range(200):

@@ -22,19 +22,25 @@ import fakes
 
 
 class Mine(fakes.Static):
-    card = ModelCard(name="My Model", causal=True, accepts_context=False)
+    card = ModelCard(
+        name="My Model", revision="1", causal=True, accepts_context=False, notes="no weights"
+    )
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     row = tmp_path_factory.mktemp("runs") / "mine"
     runner.run(LongHorizon(tier="smoke"), Mine(), row)
-    return stamped(row, lambda r: r["provenance"].update(commit="a" * 12, dirty=False))
+    return stamped(row, clean)
 
 
 @pytest.fixture
 def row(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def clean(content: Any) -> None:
+    content["provenance"].update(commit="a" * 12, dirty=False)
 
 
 def stamped(row: Path, change: Callable[[Any], None]) -> Path:
@@ -78,7 +84,7 @@ def test_what_does_not_hold_is_refused(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == INVALID
-    assert "does not hold: result.json: estimates.drift.high is 0.0" in capsys.readouterr().err
+    assert f"{row}: result.json: estimates.drift.high is 0.0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -95,8 +101,27 @@ def test_code_that_nobody_can_find_again_is_refused(
         prepare(stamped(row, change), tmp_path / "results")
 
 
+def test_a_card_that_says_no_revision_is_refused(row: Path, tmp_path: Path) -> None:
+    for name in ("manifest.json", "result.json"):
+        content = json.loads((row / name).read_text())
+        content["model"].update(revision="unknown")
+        (row / name).write_bytes(as_bytes(content))
+    with pytest.raises(Refused, match="has a model card that does not say its revision;"):
+        prepare(stamped(row, clean), tmp_path / "results")
+
+
+def test_what_is_no_part_of_a_row_is_refused(row: Path, tmp_path: Path) -> None:
+    (row / "extra.sh").touch()
+    with pytest.raises(Refused, match=r"holds extra\.sh, which no run of sfbench writes"):
+        prepare(row, tmp_path / "results")
+    (row / "etc").symlink_to("/etc")
+    with pytest.raises(Refused, match="etc is a link, and rows are plain files"):
+        prepare(row, tmp_path / "results")
+
+
 def test_a_part_of_a_run_and_a_cheat_are_refused(tmp_path: Path) -> None:
     runner.run(LongHorizon(tier="smoke"), Mine(), tmp_path / "part", limit=2)
+    stamped(tmp_path / "part", clean)
     with pytest.raises(Refused, match=r"is INVALID: .*limit: 2 of 8"):
         prepare(tmp_path / "part", tmp_path / "results")
 
@@ -104,6 +129,7 @@ def test_a_part_of_a_run_and_a_cheat_are_refused(tmp_path: Path) -> None:
         card = ModelCard(name="cheat", kind="cheat", causal=True, accepts_context=False)
 
     runner.run(LongHorizon(tier="smoke"), Cheat(), tmp_path / "cheat")
+    stamped(tmp_path / "cheat", clean)
     with pytest.raises(Refused, match="is a cheat; only models"):
         prepare(tmp_path / "cheat", tmp_path / "results")
 

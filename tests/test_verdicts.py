@@ -7,7 +7,8 @@ import pytest
 
 from sfbench import verdicts
 from sfbench.boards import Board, Column
-from sfbench.schema import Better
+from sfbench.paired import TIMES
+from sfbench.schema import Better, Estimate
 from sfbench.verdicts import Comparison, Side, comparison, together
 
 from simulators import result
@@ -56,6 +57,24 @@ def test_the_interval_of_a_sentence_is_in_order() -> None:
     assert said is not None
     low, high = (float(v) for v in said.partition("[")[2].partition("]")[0].split(","))
     assert low < -0.3 + 0.1 and low < high < 0
+
+
+def test_equal_on_all_prompts_is_no_finding() -> None:
+    """Not "no difference is shown, [0, 0]": an equal difference everywhere has no interval."""
+    side = Side("a", result("a", {str(p): 0.1 * p for p in range(8)}))
+    same = comparison(PLAIN, Column("violation_own", "loss", "lower", ""), side, side)
+    assert same.all_equal and not same.made and not same.shown and same.sentence is None
+    assert verdicts.noted(together([same, pair(0.3, "lower"), pair(0.3, None)])).startswith("2 ")
+
+
+def test_a_difference_of_logarithms_is_shown_as_a_ratio() -> None:
+    gap = Estimate(value=-0.2, low=-0.3, high=-0.1, n=9, clusters=9, method="of a test", unit=TIMES)
+    sides = [Side(label, result(label, {})) for label in "ab"]
+    column = Column("k", "k", "lower", "", style="{:.0f}")
+    one = Comparison(PLAIN, column, *sides, gap=gap, again=lambda confidence: gap)
+    assert one.sentence == "a has a lower 'k' than b, x0.819 [x0.741, x0.905], 9 paired prompts."
+    higher = Comparison(PLAIN, Column("k", "k", "higher", ""), *sides, gap=gap)
+    assert str(higher.sentence).startswith("b has a higher 'k' than a, x1.221 [x1.105, x1.350]")
 
 
 def test_one_prompt_is_no_comparison() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,15 @@ import pytest
 from sfbench import cli, runner
 from sfbench.cli_common import INVALID
 from sfbench.models import resolve
-from sfbench.schema import Result
+from sfbench.row_folders import rows
+from sfbench.schema import ModelCard, Record, Result
 from sfbench.store import as_bytes
 from sfbench.tasks.long_horizon import LongHorizon
-from sfbench.verify_rows import check, check_tables, rows
+from sfbench.verify_rows import check
+from sfbench.verify_tables import check_tables
 from sfbench.video import read_clip, write_clip
+
+import fakes
 
 Change = Callable[[Path], None]
 
@@ -86,7 +91,8 @@ def test_other_pixels_are_found(row: Path) -> None:
     frames[5, 3, 3, 0] ^= 1
     write_clip(clip, frames, fps)
     (finding,) = check(row, rescore=0).findings
-    assert finding == f"clips/{clip.name} holds other pixels than its record says"
+    told = f"clips/{clip.name} (record {clip.stem})"
+    assert finding == f"{told} holds other pixels than its record says"
     clip.write_bytes(clip.read_bytes()[:200])
     assert "cannot be read" in check(row, rescore=0).findings[0]
 
@@ -124,15 +130,44 @@ def test_a_record_that_was_made_better_is_found_by_its_clip(row: Path) -> None:
     runner.run(LongHorizon(tier="smoke"), resolve("cheat:noise"), row)  # only concludes
     assert check(row, rescore=0).ok
     findings = check(row, rescore=2).findings
-    assert any("scores.series.violation.0 is 0.0, and scored again" in f for f in findings)
+    told = re.compile(
+        r"clips/(\w+)\.\w+ \(record (\w+)\): scores\.series\.violation\.0 is 0\.0, and "
+    )
+    named = [found for f in findings if (found := told.match(f))]
+    assert named and all(found[1] == found[2] for found in named)
 
 
-def test_records_that_nobody_asked_for_are_found(row: Path) -> None:
+def test_requests_that_nobody_asked_for_are_found(row: Path) -> None:
     def dropped(content: Any) -> None:
         content["requests"]["count"] -= 1
 
     edited(row / "manifest.json", dropped)
     assert "requests are not those that the task asks for" in check(row, 0).findings[0]
+
+
+def test_a_wrong_record_is_named_by_its_line_and_its_key(row: Path) -> None:
+    file = row / "records.jsonl"
+    records = [Record.model_validate_json(line) for line in file.read_text().splitlines()]
+    other = records[2].request.model_copy(update={"seed": 77})
+    records[2] = records[2].model_copy(update={"request": other, "key": other.key})
+    records[4] = records[4].model_copy(update={"key": "0" * 16})
+    assert records[5].clip is not None
+    away = records[5].clip.model_copy(update={"path": "../secret.mp4"})
+    records[5] = records[5].model_copy(update={"clip": away})
+    file.write_text("".join(record.model_dump_json() + "\n" for record in records))
+    findings = check(row, 0).findings
+    for told in (
+        f"records.jsonl line 3: the task does not ask for its request (record {other.key})",
+        f"records.jsonl line 5: key is {'0' * 16}, and its request makes it "
+        f"{records[4].request.key}",
+        f"leads out of {row}; it was not touched (record {records[5].key})",
+    ):
+        assert any(told in finding for finding in findings), findings
+    lines = file.read_text().splitlines()
+    lines[6] = lines[6].replace('"seed":', '"sead":', 1)
+    file.write_text("\n".join(lines) + "\n")
+    (finding,) = check(row, 0).findings
+    assert "records.jsonl line 7 is not a record (request.seed: Field required)" in finding
 
 
 def test_the_command_names_the_row_and_exits_with_5(
@@ -168,3 +203,109 @@ def test_tables_that_were_touched_are_found(finished: Path, tmp_path: Path) -> N
     page = shelf / "LEADERBOARD.md"
     page.write_text(page.read_text().replace("cheat:noise", "my-model", 1))
     assert check_tables(shelf) == [f"{page} is not what `sfbench report` makes"]
+
+
+# --- rules of the board ---------------------------------------------------------------------------
+
+KNOWN = {"commit": "a" * 12, "dirty": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda r: r["provenance"].update(commit=None, dirty=True),
+            "was run by code with changes of its own (commit None); run it again",
+        ),
+        (lambda r: r["provenance"].update(dirty=True), "was run by code with changes of its own"),
+        (lambda r: r["provenance"].update(dirty=None), "was run by code that is not known"),
+        (lambda r: r["provenance"].update(commit="main"), "that is not known (commit main)"),
+    ],
+)
+def test_a_row_of_code_that_nobody_can_find_is_noted_and_refused_where_strict(
+    row: Path, change: Callable[[Any], None], reason: str
+) -> None:
+    resealed(row, lambda r: (r["provenance"].update(KNOWN), change(r)))
+    found = check(row, 0)
+    assert found.ok and len(found.notes) == 1 and reason in found.notes[0]
+    assert found.lines()[1].startswith(f"note   {row}: not for the board, it was run by code")
+    strict = check(row, 0, strict=True)
+    assert not strict.ok and not strict.notes and f"the row {found.notes[0]}" in strict.findings
+
+
+def test_strict_takes_a_row_that_keeps_to_the_rules(row: Path) -> None:
+    resealed(row, lambda r: r["provenance"].update(KNOWN))
+    assert check(row, 0).notes == () and check(row, 0, strict=True).ok
+    for left in ("lock", "lock-2of4", "records-2of4.jsonl", "shards.json"):
+        (row / left).touch()  # of the run, and of shards that were killed
+    assert check(row, 0, strict=True).ok
+
+
+def test_a_part_of_a_run_and_a_model_without_a_source_are_refused_where_strict(
+    tmp_path: Path,
+) -> None:
+    class Mine(fakes.Static):
+        card = ModelCard(name="mine", causal=True, accepts_context=False)
+
+    runner.run(LongHorizon(tier="smoke"), Mine(), tmp_path, limit=2)
+    resealed(tmp_path, lambda r: r["provenance"].update(KNOWN))
+    notes = check(tmp_path, 0).notes
+    assert notes == (
+        "is INVALID: 6 of 8 requests were not run; limit: 2 of 8 requests",
+        "has a model card that does not say its revision and in its notes where its weights can "
+        "be had, or that they cannot",
+    )
+    findings = check(tmp_path, 0, strict=True).findings
+    assert findings == tuple(f"the row {note}" for note in notes)
+
+
+def test_the_command_is_strict_where_asked(
+    row: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resealed(row, lambda r: r["provenance"].update(commit=None, dirty=True))
+    for more, code in (([], 0), (["--strict"], INVALID)):
+        monkeypatch.setattr("sys.argv", ["sfbench", "verify", str(row), "--rescore", "0", *more])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert int(ended.value.code or 0) == code
+        said = "wrong  {}: the row was run" if more else "note   {}: not for the board, it was run"
+        assert said.format(row) in capsys.readouterr().out
+
+
+# --- what stands in the tables --------------------------------------------------------------------
+
+
+def test_a_row_within_a_row_is_checked_too(row: Path, finished: Path) -> None:
+    inner = Path(shutil.copytree(finished, row / "clips" / "inner"))
+    assert rows([row]) == [row, inner]
+
+
+def test_a_result_outside_of_a_row_is_found(finished: Path, tmp_path: Path) -> None:
+    """`sfbench report` reads it, and nothing shows what it follows from."""
+    from sfbench.report import write_report
+
+    shutil.copytree(finished, tmp_path / "runs" / "noise@4")
+    shutil.copyfile(finished / "result.json", tmp_path / "runs" / "noise@4" / "other.json")
+    write_report([tmp_path], tmp_path, ["csv"])
+    assert check_tables(tmp_path) == [], (
+        "what lies in a run directory beside its result is not read"
+    )
+    loose = tmp_path / "x@1" / "evil.json"
+    loose.parent.mkdir()
+    shutil.copyfile(finished / "result.json", loose)
+    assert check_tables(tmp_path) == [
+        f"{loose} is a result without its records, so nothing shows that it follows from any"
+    ]
+
+
+def test_tables_that_cannot_be_made_again_are_wrong(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "noise")
+    (tmp_path / "leaderboard.csv").write_text("")
+    edited(tmp_path / "noise" / "result.json", lambda r: r["model"].update(notes="better"))
+    (finding,) = check_tables(tmp_path)
+    assert "no table can be made again" in finding and "was changed after it was" in finding
+    (tmp_path / "leaderboard.csv").unlink()
+    (tmp_path / "leaderboard.csv").symlink_to("/etc/passwd")
+    assert check_tables(tmp_path) == [
+        f"{tmp_path / 'leaderboard.csv'} is a link, and rows are plain files"
+    ]

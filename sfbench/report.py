@@ -6,7 +6,8 @@ Figures: ``drift.png`` (share lost over the horizon), ``exposure.png`` (true and
 panel a model), ``survival.png`` (clips alive), ``pace.png`` (frames a second), ``strips.png``
 (frames over the horizon, where clips are kept), and ``headline.png`` (frames and drift of the rows
 that the caller names). Where several boards of one task are reported together each name carries the
-board's tier and key; ``strips`` the task, where there are several.
+board's tier and key; ``strips`` the task, where there are several, and any other figure that a
+second task has too.
 """
 
 from __future__ import annotations
@@ -86,7 +87,11 @@ def _write_figures(
     for group in groups:
         task, key = group.task, group.rows[0].result.comparison_key[:6]
         suffix = "" if tasks[task.name] == 1 else f"-{task.tier}-{key}"
-        written += [draw(group, out / f"{name}{suffix}.png") for name, draw in FIGURES.items()]
+        for name, draw in FIGURES.items():
+            path = out / f"{name}{suffix}.png"
+            if path in written:
+                path = out / f"{name}-{task.name}{suffix}.png"
+            written.append(draw(group, path))
         whose = "" if len(tasks) == 1 else f"-{task.name}"  # any task may have kept clips
         written.append(figures.strips(group, sources, out / f"strips{whose}{suffix}.png"))
         if headline:

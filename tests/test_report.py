@@ -75,6 +75,20 @@ def test_boards_that_differ_get_figures_of_their_own(runs: Path, tmp_path: Path)
     assert len(drifts) == 2 and any("smoke" in name for name in drifts)
 
 
+def test_a_second_task_does_not_write_over_a_figure_of_the_first(
+    runs: Path, tmp_path: Path
+) -> None:
+    alone = report.write_report([runs], tmp_path / "alone", ["png"])
+    other = result("model-a", spread(0.2, 5), task={"name": "video-exposure"})
+    store(runs / "e", other)
+    written = report.write_report([runs], tmp_path / "out", ["png"])
+    assert len({path.name for path in written}) == len(written)
+    assert "exposure-video-exposure.png" in {path.name for path in written}
+    for name in ("exposure.png", "drift.png"):
+        (was,) = [path for path in alone if path.name == name]
+        assert (tmp_path / "out" / name).read_bytes() == was.read_bytes()
+
+
 def test_a_lost_clip_does_not_stop_the_report(runs: Path, tmp_path: Path) -> None:
     for path in runs.glob("*/clips/*"):
         path.write_bytes(b"broken")

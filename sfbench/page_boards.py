@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import leaderboard, tables
 from .boards import Column
+from .effects import Effect
 from .leaderboard import Group, Row
 from .page_looks import board_id
 from .schema import Estimate
@@ -139,8 +140,13 @@ def _part(group: Group, ident: str, title: str, columns: Sequence[Column], *, fa
         Heading(f"{ident}-{c.key}", c.title, ARROWS[c.better], c.meaning, c.better == "higher")
         for c in columns
     ]
+    sizes = tables.effects(group) if facts else {}
     if facts:
-        headings += [Heading(f"{ident}-{n}", n, "", meaning, False) for n, meaning in FACTS]
+        beside = [*FACTS, *(tables.effect_meanings(group).items() if sizes else ())]
+        headings += [
+            Heading(f"{ident}-{n.replace(' ', '-')}", n, "", meaning, False)
+            for n, meaning in beside
+        ]
     sections = (
         ("Ranked", group.ranked),
         ("Not ranked", group.unranked),
@@ -151,14 +157,14 @@ def _part(group: Group, ident: str, title: str, columns: Sequence[Column], *, fa
         title,
         tuple(headings),
         tuple(
-            (name, tuple(_entry(row, columns, facts) for row in rows))
+            (name, tuple(_entry(row, columns, facts, sizes) for row in rows))
             for name, rows in sections
             if rows
         ),
     )
 
 
-def _entry(row: Row, columns: Sequence[Column], facts: bool) -> Entry:
+def _entry(row: Row, columns: Sequence[Column], facts: bool, sizes: Mapping[str, Effect]) -> Entry:
     model = row.result.model
     values = [value_of(row.result.estimates.get(c.key), c) for c in columns]
     if facts:
@@ -166,6 +172,12 @@ def _entry(row: Row, columns: Sequence[Column], facts: bool) -> Entry:
             _fact(model.steps, "{:.0f}"),
             _fact(model.parameters, "{:.0f}"),
             _fact(model.train_core_hours, "{:.2f}"),
+        ]
+    if sizes:
+        one = sizes.get(row.label)
+        values += [
+            value_of(one.standardised, tables.SIZE) if one else Value("-"),
+            value_of(one.wins, tables.WINS) if one else Value("-"),
         ]
     ranks = "" if row.rank_low is None else f"{row.rank_low} to {row.rank_high}"
     notes = [note for note in row.note.split("; ") if note]

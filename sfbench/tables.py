@@ -280,17 +280,22 @@ def _effect_fields(one: Effect | None) -> dict[str, float | None]:
     }
 
 
-def _effect_words(group: Group) -> str:
-    """What the legend says of effect sizes, where there are any."""
+def effect_meanings(group: Group) -> dict[str, str]:
+    """What the columns of effect sizes mean, by title; none where there are none."""
     column = next((c for c in group.board.columns if c.key == group.board.primary), None)
     if column is None or len(group.ranked) < 2:
-        return ""
+        return {}
     over, best = group.board.over, group.ranked[0].label
-    return (
-        f" {SIZE.title}: '{column.title}' less that of {best}, the first row, mean of the {over}s "
-        f"in standard deviations of these paired differences (Hedges' correction). {WINS.title}: "
-        f"share of {over}s on which it is better than that row, a tie is half."
-    )
+    return {
+        SIZE.title: f"'{column.title}' less that of {best}, the first row, mean of the {over}s in "
+        "standard deviations of these paired differences (Hedges' correction).",
+        WINS.title: f"share of {over}s on which it is better than that row, a tie is half.",
+    }
+
+
+def _effect_words(group: Group) -> str:
+    """The same in the legend."""
+    return "".join(f" {title}: {words}" for title, words in effect_meanings(group).items())
 
 
 def _open_ends(group: Group, columns: Sequence[Column]) -> list[str]:

@@ -51,6 +51,7 @@ def measure(found: Conclusion, clips: Sequence[tuple[str, Scores]], frames: int)
         found.add(name, sample, unit=unit, better=better)
     streams = [seen for _, seen in clips]
     flags = drift.not_played(found.estimates, streams, NATIVE if frames > NATIVE else STILL_RUN)
-    if not flags and drift.most(streams, "copied_run", drift.COPIED_RUN):
+    prompts = len({prompt for prompt, _ in clips})
+    if not flags and drift.beyond_truth(streams, drift.RETURNS, prompts):
         flags.append(drift.REPEATS)
     return flags

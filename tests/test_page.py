@@ -300,6 +300,10 @@ def test_rows_stand_in_sections_with_kinds_and_notes(runs: Path) -> None:
     assert [e.label for e in sections["Native length only"]] == ["teacher"]
     assert made.kinds == ("model", "cheat", "reference", "native length")
     assert all(e.ranks for e in sections["Ranked"])
+    assert [h.title for h in made.parts[0].headings[-2:]] == ["d_z from best", "wins against best"]
+    best, second = sections["Ranked"][:2]
+    assert [v.text for v in best.values[-2:]] == ["-", "-"]
+    assert second.values[-2].text.startswith("+") and " to " in second.values[-2].interval
 
 
 def test_why_there_is_no_value_is_said_once_with_all_its_rows() -> None:

@@ -290,7 +290,7 @@ def test_the_job_runs_the_code_of_the_base_branch_alone(workflow: dict[Any, Any]
 
 def test_the_job_can_run_what_it_names() -> None:
     said = subprocess.run(
-        ["make", "--dry-run", "--always-make", ".venv/.installed"],
+        ["make", "--no-print-directory", "--dry-run", "--always-make", ".venv/.installed"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -298,6 +298,10 @@ def test_the_job_can_run_what_it_names() -> None:
     ).stdout
     assert "--editable" in said
     said = subprocess.run(
-        ["make", "--dry-run", "check-results"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "check-results"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert said.splitlines()[-1].endswith("sfbench verify --strict results")

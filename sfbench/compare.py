@@ -97,7 +97,7 @@ class Pairing:
             if validity.flags:
                 found.append(f"{entry.label} is flagged: {'; '.join(validity.flags)}")
         a, b = self.first.result, self.second.result
-        if a.task.conditions and a.provenance.command != b.provenance.command:
+        if a.task.timed and a.provenance.command != b.provenance.command:
             found.append(f"{self.first.label} and {self.second.label} were {TIMED}")
         return found
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .interfaces import Frames
 from .metrics_video import MEASURES as OF_FRAMES
 from .metrics_video import watch
-from .panel import PANEL, STILL_SPEED, Thumbs
+from .panel import PANEL, STILL_SPEED, THUMB, Thumbs
 
 Floats = NDArray[np.float64]
 Embed = Callable[[Frames], NDArray[np.floating]]
@@ -156,6 +156,7 @@ def thumbs(frames: Frames) -> NDArray[np.float64]:
     """Features without a network: the frames at 16 x 16, less their mean, ``[N, 768]``."""
     import cv2
 
-    small = [cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]
+    side = (THUMB, THUMB)
+    small = [cv2.resize(frame, side, interpolation=cv2.INTER_AREA) for frame in frames]
     rows = np.array(small, np.float64).reshape(len(small), -1) / 255
     return rows - 0.5

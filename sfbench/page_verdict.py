@@ -55,7 +55,7 @@ def main_board(groups: Sequence[Group]) -> Group | None:
 
     def order(group: Group) -> tuple[bool, bool, bool]:
         board = group.board
-        return board.primary not in board.verdicts, bool(group.task.conditions), not board.horizon
+        return board.primary not in board.verdicts, group.task.timed, not board.horizon
 
     return min((group for group in groups if group.ranked), key=order, default=None)
 

@@ -114,10 +114,6 @@ class VideoFolder:
         """Its caption."""
         return self._video(ref).text
 
-    def sha256(self, ref: SceneRef) -> str:
-        """Of its file."""
-        return self._video(ref).sha256
-
     def _video(self, ref: SceneRef) -> Filmed:
         if ref.dataset != self.level:
             raise FolderError(f"A video of '{ref.dataset}' is asked of '{self.level}'.")

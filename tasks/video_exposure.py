@@ -102,6 +102,8 @@ class VideoExposure:
         self.world = registry.load_dataset(dataset)(
             dataset, **{name: value for name, value in given.items() if value is not None}
         )
+        if split != WHOLE and not own_videos:
+            raise ValueError("split chooses a part of a folder; the embedded world has none")
         usual = USUAL if own_videos else SMALL
         self.prefix, self.frames = prefix or usual[0], frames or usual[1]
         count, default = TIERS[tier]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,13 @@ TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))  # for `import fakes`, here and in children
 
 LONGEST = (
+    "video_exposure",
     "trainer",
     "page_browser",
+    "quality",
+    "plugins",
+    "footage_cheats",
+    "exposure_validation",
     "certify",
     "cheats",
     "coverage",
@@ -69,3 +75,39 @@ def sfbench(environment: dict[str, str], tmp_path: Path) -> Child:
         )
 
     return call
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `sfbench compare` in a folder of its own; exit code, stdout and stderr."""
+    from sfbench import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["compare", *arguments])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium of the module's own."""
+    from page_fixtures import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of some made-up rows."""
+    from page_fixtures import written
+
+    return written(tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("runs"))

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from films import CHEATS, TRUE, Film
 
 from sfbench import runner
 from sfbench.models import VideosModel
@@ -22,6 +21,8 @@ from sfbench.tasks import drift, proxies, rows, shapes
 from sfbench.tasks.long_horizon import LongHorizon
 from sfbench.tasks.quality import Quality
 from sfbench.video import write_clip
+
+from films import CHEATS, TRUE, Film
 
 RUNS = Path(__file__).parents[1] / "results" / "runs"
 WORDS = {

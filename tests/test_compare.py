@@ -8,30 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sfbench import cli, compare, leaderboard, stats
+from sfbench import compare, leaderboard, stats
 from sfbench.schema import Geometry, Prompt, Record, Request, Result, Scores
 from sfbench.tasks.drift import BAND
 
 from simulators import result, spread
 
 Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Said:
-    """Run the command in a folder of its own; exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["compare", *arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def keep(finished: Result, *place: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfbench import cli, exposure, kernel, stats
+from sfbench import exposure, kernel, stats
 from sfbench.boards import Board, Column
 from sfbench.exposure_prints import SIZE
 from sfbench.exposure_recovery import half_life
@@ -28,23 +28,6 @@ Said = Callable[..., tuple[int, str, str]]
 TASK = LongHorizon(tier="smoke")
 NEVER = 1e9  # chunks
 CLIP = 24  # frames
-
-
-@pytest.fixture
-def said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Said:
-    """Run the command in a folder of its own; exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["compare", *arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def line(said: Said, name: str, *models: str) -> dict[str, object]:

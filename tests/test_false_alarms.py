@@ -11,7 +11,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from films import calmed
 from scipy.stats import beta, binom
 
 from sfbench import metrics
@@ -19,6 +18,8 @@ from sfbench.schema import Scores
 from sfbench.tasks import drift, quality, rows, shapes
 from sfbench.tasks.judge import NATIVE
 from sfbench.tasks.quality import Quality
+
+from films import calmed
 
 SIZE, SHIFT = 32, 0.1 / 32
 PREFIX = 6

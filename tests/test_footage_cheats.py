@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import CHEATS, TRUE, Film
 
 from sfbench import metrics_video
 from sfbench.footage import find
@@ -17,6 +16,8 @@ from sfbench.tasks import drift, footage_drift, footage_flags, proxies, shapes
 from sfbench.tasks.conclusion import Conclusion
 from sfbench.tasks.footage_drift import VideoDrift
 from sfbench.video import stream, write_clip
+
+from films import CHEATS, TRUE, Film
 
 FRAMES, FPS = 48, 16.0
 TRUTHS, VIDEOS = 24, {"half speed": 24, "slowest": 24}

@@ -15,12 +15,10 @@ from page_fixtures import (
     FRAMES,
     HOSTILE,
     Opened,
-    chromium,
     finished,
     frames,
     read,
     store,
-    written,
 )
 
 WIDTHS = (360, 768, 1280)
@@ -30,17 +28,6 @@ READ = """canvas => {
   copy.drawImage(canvas, 0, 0);
   return [...copy.getImageData(0, 0, 16, 16).data];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

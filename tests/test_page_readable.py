@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
-from page_fixtures import Opened, chromium, written
+from page_fixtures import Opened
 
 CONTRAST = r"""
   const light = (colour) => {
@@ -64,17 +63,6 @@ WIDEN = """() => {
     for (let n = row.cells.length; n < 24; n += 1) row.append(row.cells[2].cloneNode(true));
 }"""
 A4 = {"width": 717, "height": 1000}  # CSS pixels between the margins
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,11 +23,12 @@ from sfbench.tasks.continuations import ARMS, role
 from sfbench.tasks.video_exposure import VideoExposure
 from sfbench.tasks.video_judge import quarters
 from sfbench.verify_rows import check
-from sfbench.video import write_clip
+from sfbench.video import VideoError, write_clip
 
 import real_videos
 from simulators import Drifting, Ignoring, card
 
+Child = Callable[..., "subprocess.CompletedProcess[str]"]
 PAIR = ("own", "true")
 CHUNK, CHUNKS = 4, 4
 
@@ -258,17 +258,13 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def sfbench(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sfbench", *words]
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=300)
-
-
-def test_a_folder_of_real_videos_from_the_command_line(films: Path, tmp_path: Path) -> None:
+def test_a_folder_of_real_videos_from_the_command_line(
+    films: Path, tmp_path: Path, sfbench: Child
+) -> None:
     (tmp_path / "mine.py").write_text(MODEL)
     settings = ["--set", "prefix=8", "--set", "frames=8", "--set", "features=thumbs"]
     dataset = ["--task", "video-exposure", "--dataset", f"folder:{films}"]
     run = sfbench(
-        tmp_path,
         *("run", *dataset, *settings, "--tier", "smoke", "--out", "out"),
         *("--model", "mine:model", "--model", "replay:truth"),
     )
@@ -281,12 +277,12 @@ def test_a_folder_of_real_videos_from_the_command_line(films: Path, tmp_path: Pa
     assert str(films) not in (tmp_path / "out/blurring/records.jsonl").read_text()
     texts = {r.request.prompt.text for r in read_records(tmp_path / "out/blurring")}
     assert "bikes from frame 120" in texts
-    away = sfbench(tmp_path, "verify", "out/blurring")
+    away = sfbench("verify", "out/blurring")
     assert away.returncode == 5
     assert "say where they are with --dataset" in away.stdout
-    here = sfbench(tmp_path, "verify", "out/blurring", "--dataset", f"folder:{films}")
+    here = sfbench("verify", "out/blurring", "--dataset", f"folder:{films}")
     assert here.returncode == 0, here.stdout
-    report = sfbench(tmp_path, "report", "out", "--out", "board")
+    report = sfbench("report", "out", "--out", "board")
     assert report.returncode == 0, report.stderr
     assert "kernel gap" in (tmp_path / "board/LEADERBOARD.md").read_text()
 
@@ -305,9 +301,11 @@ def test_a_folder_of_real_videos_from_the_command_line(films: Path, tmp_path: Pa
         (["--set", "fps=60"], "runs at 25 frames a second, and 60 are wanted"),
     ],
 )
-def test_bad_settings_are_one_sentence(films: Path, words: list[str], said: str) -> None:
+def test_bad_settings_are_one_sentence(
+    films: Path, sfbench: Child, words: list[str], said: str
+) -> None:
     dataset = ["--task", "video-exposure", "--dataset", f"folder:{films}", "--set", "frames=16"]
-    told = sfbench(films.parent, "run", *dataset, "--model", "replay:truth", "--dry-run", *words)
+    told = sfbench("run", *dataset, "--model", "replay:truth", "--dry-run", *words)
     assert told.returncode == 2, told.stdout
     assert said in told.stderr
     assert len(told.stderr.splitlines()) == 1
@@ -324,8 +322,6 @@ def test_a_film_that_breaks_fails_its_request_and_not_the_run(
 
     def fails(world: object, video: object, count: int) -> Iterator[Frames]:
         if getattr(video, "path", None) == broken:
-            from sfbench.video import VideoError
-
             raise VideoError(f"{broken.name} is damaged at frame 3.")
         return read(world, video, count)  # type: ignore[arg-type]
 

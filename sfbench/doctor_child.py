@@ -12,7 +12,7 @@ import subprocess
 SECONDS = 120
 """After so long an import that hangs is given up."""
 
-_LOOK = """
+LOOK_AT_TORCH = """
 import json, torch
 cuda = torch.cuda
 found = cuda.is_available()
@@ -20,18 +20,6 @@ names = [(cuda.get_device_name(i), *cuda.mem_get_info(i)) for i in range(cuda.de
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda,
                   "threads": torch.get_num_threads(), "devices": names if found else []}))
 """
-LOOK_AT_TORCH = f"""
-import os, sys, types
-# A quarter of the import is what torch.compile alone needs to know of every operator; it is left
-# out. Should a torch want it after all, the process starts again and imports everything, so what is
-# told of a torch that cannot be imported is always what a plain import says.
-sys.modules["torch._meta_registrations"] = types.ModuleType("torch._meta_registrations")
-try:
-    import torch
-    torch.cuda.is_available(), torch.get_num_threads(), torch.version.cuda
-except BaseException:
-    os.execv(sys.executable, [sys.executable, "-c", {_LOOK!r}])
-{_LOOK}"""
 
 
 class Child:

@@ -104,8 +104,8 @@ def test_proposals_come_from_calibration_takes(
     examine = certify._examine
 
     def noted(*given: object) -> object:
-        looked.append(given[-1])  # type: ignore[arg-type]
-        return examine(*given)  # type: ignore[arg-type]
+        looked.append(given[-1])
+        return examine(*given)
 
     monkeypatch.setattr(certify, "_examine", noted)
     honest = next(m for m in metrics.MEASURES if m.name == "frozen")

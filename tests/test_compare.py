@@ -26,7 +26,7 @@ def keep(finished: Result, *place: str) -> Path:
 
 def full(name: str, level: float, seed: int, **fields: object) -> Result:
     """A row with estimates of each direction, of none, and of a time to failure."""
-    row = result(name, spread(level, seed), gap=spread(0.05, seed + 9), **fields)  # type: ignore[arg-type]
+    row = result(name, spread(level, seed), gap=spread(0.05, seed + 9), **fields)
     more = {
         "adherence_1x": (spread(1 - level, seed), "higher"),
         "motion_1x": (spread(level, seed), None),
@@ -228,6 +228,14 @@ def test_timings_of_different_commands_are_cautioned_about(said: Said) -> None:
     other = b.provenance.model_copy(update={"command": "run --model b"})
     keep(a), keep(b.model_copy(update={"provenance": other}))
     assert f"a and b were {compare.TIMED}." in said("a", "b")[1]
+
+
+def test_what_is_not_timed_may_come_from_different_commands(said: Said) -> None:
+    told = {"conditions": {"prefix": "6"}}
+    a, b = full("a", 0.1, 1, task=told), full("b", 0.1, 2, task=told)
+    other = b.provenance.model_copy(update={"command": "run --model b"})
+    keep(a), keep(b.model_copy(update={"provenance": other}))
+    assert compare.TIMED not in said("a", "b")[1]
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -86,10 +86,10 @@ def test_half_lives_are_compared_from_the_records(said: Said) -> None:
     gap = found["difference"]
     assert isinstance(gap, dict)
     assert (gap["value"], gap["low"], gap["high"], gap["clusters"]) == (4 - 8, -4, -4, 8)
-    assert found["verdict"].startswith("fast has a lower 'recovery' than slow, -4 [-4, -4], 8 ")  # type: ignore[attr-defined]
+    assert found["verdict"].startswith("fast has a lower 'recovery' than slow, -4 [-4, -4], 8 ")
     assert found["shown"] and found["log_rank_p"] is None
     for size in ("wins", "standardised"):
-        assert found[size]["value"] is None  # type: ignore[index]
+        assert found[size]["value"] is None
     out = said("slow", "fast")[1]
     assert "fast has a lower 'recovery' than slow, -4 [-4, -4], 8 paired prompts" in out
 
@@ -296,10 +296,10 @@ def test_kernel_distances_are_compared_from_the_records(
         values = [made.estimates[name].value for made in rows]
         gap = found["difference"]
         assert isinstance(gap, dict) and None not in values
-        assert gap["value"] == pytest.approx(values[0] - values[1], rel=1e-4)  # type: ignore[operator]
+        assert gap["value"] == pytest.approx(values[0] - values[1], rel=1e-4)
         assert gap["low"] > 0 and gap["n"] == 2 * 16 + 32 and gap["clusters"] == 8
-        assert f"near has a lower '{title}' than far, -" in found["verdict"]  # type: ignore[operator]
-        assert found["wins"]["value"] is None  # type: ignore[index]
+        assert f"near has a lower '{title}' than far, -" in found["verdict"]
+        assert found["wins"]["value"] is None
 
 
 def test_a_row_and_itself_are_not_certainly_equal(
@@ -333,8 +333,6 @@ def test_without_the_network_its_features_are_not_compared(
 
 def test_a_glance_is_the_vector_of_the_whole_look() -> None:
     """True clips are seen as the model's were."""
-    if not proxies.has_features():
-        pytest.skip("needs the image features")
     frames = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3)).astype(np.uint8)
     whole, _ = proxies.watch(frames, 8, ())
     assert proxies.glance(frames, 8).series == {proxies.VECTOR: whole.series[proxies.VECTOR]}

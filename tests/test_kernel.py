@@ -272,7 +272,7 @@ def test_the_scale_of_a_difference_does_not_matter() -> None:
     sides = sampled(0, (0.8, 0), (0.3, 0))
     small = [{p: rows * 1e-4 for p, rows in side.items()} for side in sides]
     linear = kernel_named("linear", sides[2])
-    usual, tiny = (difference(*three, linear) for three in (sides, small))  # type: ignore[arg-type]
+    usual, tiny = (difference(*three, linear) for three in (sides, small))
     for end in ("value", "low", "high"):
         assert getattr(tiny, end) == pytest.approx(1e-8 * getattr(usual, end), rel=1e-3)
 

@@ -85,13 +85,12 @@ def test_a_wrong_colour_costs_the_colour(tmp_path: Path, no_features: None) -> N
 
 
 def test_what_no_true_clip_is_like_is_far_from_the_truth(tmp_path: Path) -> None:
-    """Of eight prompts, whose interval is wide, the state's distance has no end above 0."""
+    """Of sixteen prompts: the interval of eight is wide."""
     for name, fault in (("kernel_state", "dim"), ("kernel_features", "grain")):
-        result = judged(Sampler(fault), tmp_path / fault)
-        floor = result.estimates[f"{name}_floor"].high
+        result = judged(Sampler(fault), tmp_path / fault, tier="lite")
+        floor, low = result.estimates[f"{name}_floor"].high, result.estimates[name].low
         assert floor is not None and value(result, name) > floor, name
-    low = result.estimates["kernel_features"].low
-    assert low is not None and low > 0
+        assert low is not None and low > 0, name
 
 
 def test_one_clip_for_all_seeds_is_flagged(tmp_path: Path, no_features: None) -> None:

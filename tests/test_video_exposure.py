@@ -130,7 +130,7 @@ def test_an_error_that_adds_up_is_found_as_it_was_made(task: VideoExposure) -> N
     gap = found.estimates["exposure_gap"]
     assert gap.low is not None
     assert gap.low > 0
-    assert found.estimates["exposure_gap_growth"].low > 0  # type: ignore[operator]
+    assert found.estimates["exposure_gap_growth"].low > 0
 
 
 def luma(frames: Frames) -> float:
@@ -323,7 +323,7 @@ def test_a_film_that_breaks_fails_its_request_and_not_the_run(
     def fails(world: object, video: object, count: int) -> Iterator[Frames]:
         if getattr(video, "path", None) == broken:
             raise VideoError(f"{broken.name} is damaged at frame 3.")
-        return read(world, video, count)  # type: ignore[arg-type]
+        return read(world, video, count)
 
     monkeypatch.setattr(type(task.world), "_read", fails)
     result = runner.run(task, models.Replay(), tmp_path / "run", limit=6)

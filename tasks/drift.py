@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from sfbench import metrics, stats, survival
+from sfbench import metrics, metrics_video, stats, survival
 from sfbench.schema import Better, Curve, Estimate, Scores
 
 from .conclusion import Conclusion
@@ -192,16 +192,20 @@ def failure_time(scores: Scores) -> float | None:
 
 
 def _curves(found: Conclusion, clips: Sequence[tuple[str, Scores]]) -> None:
-    better: dict[str, Better | None] = dict.fromkeys(("violation", "looks", "moves"), "lower")
-    better |= {m.name: m.better for m in metrics.MEASURES} | dict.fromkeys(PIXEL_CURVES)
-    rows = {name: [(p, s.series[name]) for p, s in clips] for name in better}
+    """Means over prompts, a value a window; the unit bounds the intervals of what is a share."""
+    known: dict[str, tuple[str, Better | None]] = dict.fromkeys(
+        ("violation", "looks", "moves"), ("0..1", "lower")
+    )
+    known |= {m.name: (m.unit, m.better) for m in metrics.MEASURES}
+    known |= {m.name: (m.unit, None) for m in metrics_video.MEASURES if m.name in PIXEL_CURVES}
+    rows = {name: [(p, s.series[name]) for p, s in clips] for name in known}
+    known["drift"] = "share lost", "lower"
     rows["drift"] = [(p, tuple(lost_windows(s).tolist())) for p, s in clips]
     ends = _ends(clips)
     for name, found_rows in rows.items():
+        unit, better = known[name]
         y = tuple(
-            stats.mean(
-                _grouped((p, row[w]) for p, row in found_rows), better=better.get(name, "lower")
-            )
+            stats.mean(_grouped((p, row[w]) for p, row in found_rows), unit=unit, better=better)
             for w in range(len(ends))
         )
         found.curves[name] = Curve(x=ends, x_label="frame", y=y)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sfbench import report
+from sfbench import report, stats
 from sfbench.arms import Played, play
 from sfbench.models import resolve
 from sfbench.reference.catalogue import SHIPPED, presets, shipped
@@ -111,3 +112,16 @@ def test_shipped_weights_are_small_and_documented(path: Path) -> None:
 def test_the_folder_of_weights_stays_small() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 32 * 2**20
     assert {p.stem for p in WEIGHTS} <= {f"tiny-{m}" for m in presets()["tiny"]}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: "/".join(run.parts[-2:]))
+def test_no_interval_leaves_what_its_unit_allows(run: Path) -> None:
+    """A share above 1 in a picture makes the rest of it hard to believe."""
+    found = result(run)
+    numbers = [*found.estimates.values(), *(e for c in found.curves.values() for e in c.y)]
+    for estimate in numbers:
+        low, high = stats.RANGES.get(estimate.unit, (-math.inf, math.inf))
+        ends = [e for e in (estimate.low, estimate.value, estimate.high) if e is not None]
+        assert all(low <= end <= high for end in ends), estimate
+    if "drift" in found.curves:
+        assert {e.unit for e in found.curves["drift"].y} <= {"share lost"}

@@ -45,14 +45,10 @@ class VocabularyEncoder:
         self.length = config.length
         self.words = {word: table[i] for i, word in enumerate(VOCABULARY)}
         self.places = table[len(VOCABULARY) :]
-        self._known: dict[str, Tensor] = {}
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """``[B, L, D]``. Raises ``ValueError`` for a word or a length that is not known."""
-        for prompt in prompts:
-            if prompt not in self._known:  # training asks for the same few hundred at every step
-                self._known[prompt] = self._encode(prompt)
-        return torch.stack([self._known[prompt] for prompt in prompts])
+        return torch.stack([self._encode(prompt) for prompt in prompts])
 
     def _encode(self, prompt: str) -> Tensor:
         words = re.findall(r"[a-z]+", prompt.lower())

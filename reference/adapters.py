@@ -24,11 +24,12 @@ from sfbench.schema import SCOPES, ModelCard, Prompt, Request
 from .catalogue import DEFAULT_PRESET, SHIPPED
 from .checkpoint import CheckpointError, load_into, load_weights
 from .codec import AutoEncoder, to_frames, to_video
-from .config import Preset, from_dict
+from .config import Preset
 from .data import noise_for
 from .library import Library
 from .methods import load_codec, methods_known
 from .model import DiT
+from .recipes import from_dict
 from .rollout import Noise, rollout
 from .schedule import Schedule
 from .text import VocabularyEncoder
@@ -64,10 +65,11 @@ class ReferenceModel:
         """``steps``: denoising steps, where the model's own are not wanted."""
         tensors, card = load_weights(path)
         method = str(card["name"])
-        if method not in methods_known():
+        preset = from_dict(card["preset"])
+        if preset.kind(method) not in methods_known():
             raise CheckpointError(f"{path.name} holds '{method}', which is not a generator.")
-        self.preset: Preset = from_dict(card["preset"])
-        self.causal = methods_known()[method].causal
+        self.preset: Preset = preset.of(method)
+        self.method, self.causal = method, methods_known()[preset.kind(method)].causal
         self.schedule = _schedule(self.preset, method, steps)
         self.text = VocabularyEncoder(self.preset.text)
         self.network = DiT(self.preset)
@@ -96,17 +98,20 @@ class ReferenceModel:
         """Yield one list of chunks, one a request, at a time; ``send`` a prompt for each."""
         scope, left = requests[0].scope, self._check(requests[0])
         start = 0 if contexts[0] is None else len(contexts[0])
-        chunk = self.network.config.frames_per_chunk if self.causal else left
+        model = self.network.config
+        chunk = model.frames_per_chunk if self.causal else left
+        alone = int(self.causal and model.first_alone and not start)
         latents = rollout(
             self.network,
             self._embed([r.prompt for r in requests], scope),
             self._noise(requests),
             self.schedule,
-            frames=-(-left // chunk) * chunk,
+            frames=alone + -(-(left - alone) // chunk) * chunk,
             chunk=chunk,
             start=start,
             context=self._encode(contexts, chunk),
             blank=self._embed([BLANK], scope),
+            recache=self.preset.method(self.method).sampler.recache,
             span=span,
         )
         text = None
@@ -135,8 +140,7 @@ class ReferenceModel:
 
     def _undecoded(self, latents: Tensor) -> list[Frames]:
         """Black frames in place of what was made: nothing is spent on them."""
-        size = self.preset.data.size
-        return list(np.zeros((*latents.shape[:2], size, size, 3), np.uint8))
+        return list(np.zeros((*latents.shape[:2], *self.preset.data.shape, 3), np.uint8))
 
     def _encode(self, contexts: Sequence[Frames | None], chunk: int) -> Tensor | None:
         """Latents ``[B, F, C, h, w]``: the longest end of the context that is whole chunks."""
@@ -145,7 +149,8 @@ class ReferenceModel:
         if not self.causal:
             raise ValueError(f"'{self.card.name}' is bidirectional and cannot continue a context")
         video = to_video(np.stack([c for c in contexts if c is not None]))
-        usable = video.shape[1] // chunk * chunk
+        alone = int(self.network.config.first_alone)
+        usable = (video.shape[1] - alone) // chunk * chunk + alone
         return self.codec.encode(video[:, video.shape[1] - usable :]) if usable else None
 
     def _noise(self, requests: Sequence[Request]) -> Noise:
@@ -161,10 +166,10 @@ class ReferenceModel:
 
     def _check(self, request: Request) -> int:
         """Frames to make; refuses a geometry the weights are not for."""
-        size, got = self.preset.data.size, request.geometry
-        if (got.height, got.width) != (size, size):
+        (height, width), got = self.preset.data.shape, request.geometry
+        if (got.height, got.width) != (height, width):
             raise ValueError(
-                f"'{self.card.name}' makes {size}x{size} pixels, not {got.height}x{got.width}"
+                f"'{self.card.name}' makes {height}x{width} pixels, not {got.height}x{got.width}"
             )
         if not self.causal and got.frames != self.preset.data.frames:
             raise ValueError(
@@ -245,7 +250,7 @@ class CodecRow:
     def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
         """Yield the true continuation of the scene, a chunk at a time."""
         scene, size = request.prompt.scene, request.geometry
-        if scene is None or (size.height, size.width) != (self.preset.data.size,) * 2:
+        if scene is None or (size.height, size.width) != self.preset.data.shape:
             raise ValueError("truth:codec needs a known scene of the codec's own size")
         dataset = load_name("datasets", scene.dataset)(scene.dataset, size.height, size.fps)
         start = 0 if context is None else len(context)

@@ -69,13 +69,33 @@ def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
 # --- masks: which frames see which ----------------------------------------------------------------
 
 
-def block_causal(frames: int, chunk: int, window: int = 0, sink: int = 0) -> Tensor:
+def chunks_of(frames: int, n: int, alone: bool = False, start: int = 0) -> list[range]:
+    """Frames ``start .. start + frames`` in chunks of ``n``; frame 0 is one by itself if ``alone``.
+
+    The last chunk is short where frames do not fill it.
+    """
+    stop = start + frames
+    first = [range(0, 1)] if alone and start == 0 and frames else []
+    rest = range(start + len(first), stop, n)
+    return [*first, *(range(i, min(i + n, stop)) for i in rest)]
+
+
+def lengths(chunks: Sequence[range]) -> Tensor:
+    """Frames of each chunk, for ``repeat_interleave``."""
+    return torch.tensor([len(chunk) for chunk in chunks])
+
+
+def block_causal(
+    frames: int, chunk: int, window: int = 0, sink: int = 0, alone: bool = False
+) -> Tensor:
     """Frame mask ``[F, F]`` of diffusion forcing: all of the own chunk and the chunks before it.
 
-    ``window``: frames seen, own chunk included (0: all); ``sink``: first frames always seen.
+    ``window``: frames seen, own chunk included (0: all); ``sink``: first frames always seen;
+    ``alone``: the first frame is a chunk of its own.
     """
+    chunks = chunks_of(frames, chunk, alone)
     index = torch.arange(frames)
-    end = (index // chunk + 1) * chunk  # one past the query's own chunk
+    end = torch.tensor([c.stop for c in chunks]).repeat_interleave(lengths(chunks))
     seen = index[None, :] < end[:, None]
     if window:
         recent = index[None, :] >= end[:, None] - window
@@ -83,14 +103,17 @@ def block_causal(frames: int, chunk: int, window: int = 0, sink: int = 0) -> Ten
     return seen
 
 
-def clean_and_noisy(frames: int, chunk: int, window: int = 0, sink: int = 0) -> Tensor:
+def clean_and_noisy(
+    frames: int, chunk: int, window: int = 0, sink: int = 0, alone: bool = False
+) -> Tensor:
     """Frame mask ``[2F, 2F]`` of teacher forcing, for the sequence (clean, noisy).
 
     Clean frames see clean frames block-causally; a noisy chunk sees itself and the clean chunks
     before it, never the clean version of itself.
     """
-    causal = block_causal(frames, chunk, window, sink)
-    own = torch.arange(frames) // chunk
+    causal = block_causal(frames, chunk, window, sink, alone)
+    chunks = chunks_of(frames, chunk, alone)
+    own = torch.arange(len(chunks)).repeat_interleave(lengths(chunks))
     same = own[:, None] == own[None, :]
     top = torch.cat((causal, torch.zeros_like(causal)), dim=1)
     bottom = torch.cat((causal & ~same, same), dim=1)
@@ -108,6 +131,9 @@ class KVCache:
     longest length. ``window`` counts the frames a chunk sees with itself included, hence
     ``window - chunk`` past frames are kept; 0 keeps all (``capacity`` frames at most). The first
     ``sink`` frames are kept besides, for ever.
+
+    What was read stays as it was: a write goes to places that no reader has seen, and frames are
+    evicted into a fresh buffer. So a backward pass may compute from it again.
     """
 
     layers: int
@@ -117,7 +143,10 @@ class KVCache:
     sink: int = 0
     capacity: int = 0  # frames, for window 0
     absolute: bool = False
+    graded: bool = False  # an ablation: what is written keeps its graph
     frames: list[int] = field(default_factory=list)  # absolute indices of the frames held
+    newest: tuple[list[Tensor], list[Tensor]] | None = None
+    """If graded: keys and values of the newest pass over a chunk, written or not."""
     _keys: list[Tensor] = field(default_factory=list)
     _values: list[Tensor] = field(default_factory=list)
 
@@ -133,7 +162,7 @@ class KVCache:
         return list(range(len(self.frames) + len(new)))
 
     def read(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Held keys and values ``[B, T, N, D]`` of a layer; views, never part of a graph."""
+        """Held keys and values ``[B, T, N, D]`` of a layer."""
         if not self.frames or not self._keys:
             return None
         held = len(self.frames) * self.tokens
@@ -151,28 +180,35 @@ class KVCache:
             new = new[-self.limit :]
             keys, values = ([x[:, -keep:] for x in items] for items in (keys, values))
         if not self._keys:
-            self._allocate(keys, values)
+            self._keys = [self._buffer(item) for item in keys]
+            self._values = [self._buffer(item) for item in values]
         evict = len(self.frames) + len(new) - self.limit
         if evict > 0:
             if not self.window:
                 raise ValueError(f"the full cache holds {self.capacity} frames and is full")
             self._evict(evict)
-        start = len(self.frames) * self.tokens
-        for store, fresh in ((self._keys, keys), (self._values, values)):
-            for buffer, item in zip(store, fresh, strict=True):
-                buffer[:, start : start + item.shape[1]] = item.detach()
+        self._keys = [self._appended(b, x) for b, x in zip(self._keys, keys, strict=True)]
+        self._values = [self._appended(b, x) for b, x in zip(self._values, values, strict=True)]
         self.frames.extend(new)
 
-    def _allocate(self, keys: list[Tensor], values: list[Tensor]) -> None:
-        size = self.limit * self.tokens
-        for store, fresh in ((self._keys, keys), (self._values, values)):
-            for item in fresh:
-                batch, _, heads, width = item.shape
-                store.append(item.new_zeros(batch, size, heads, width, requires_grad=False))
+    def _buffer(self, like: Tensor) -> Tensor:
+        batch, _, heads, width = like.shape
+        return like.new_zeros(batch, self.limit * self.tokens, heads, width)
+
+    def _appended(self, buffer: Tensor, item: Tensor) -> Tensor:
+        start = len(self.frames) * self.tokens
+        if self.graded:
+            return torch.cat((buffer[:, :start], item), dim=1)
+        buffer[:, start : start + item.shape[1]] = item.detach()
+        return buffer
 
     def _evict(self, count: int) -> None:
         first, last = self.sink * self.tokens, len(self.frames) * self.tokens
         cut = (self.sink + count) * self.tokens
-        for buffer in (*self._keys, *self._values):
-            buffer[:, first : first + last - cut] = buffer[:, cut:last].clone()
+        for store in (self._keys, self._values):
+            for layer, old in enumerate(store):
+                fresh = torch.empty_like(old)
+                fresh[:, :first] = old[:, :first]
+                fresh[:, first : first + last - cut] = old[:, cut:last]
+                store[layer] = fresh
         del self.frames[self.sink : self.sink + count]

@@ -18,10 +18,11 @@ from torch import Tensor
 from .attention import block_causal, clean_and_noisy
 from .catalogue import DEFAULT_PRESET
 from .codec import AutoEncoder
-from .config import Preset, load_preset
+from .config import Preset
 from .data import noise_for
 from .model import DiT
 from .objectives import flow_loss
+from .recipes import load_preset
 from .rollout import rollout
 from .schedule import Schedule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .config import load_preset, preset_names
+from .recipes import load_preset, preset_names
 
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_PRESET = "tiny"

@@ -50,10 +50,10 @@ class Pool:
         self.dataset: Dataset = load("datasets", data.dataset)(data.dataset, data.size, data.fps)
         self._prompts: dict[int, str] = {}
 
-    def windows(self, seed: int, step: int, batch: int) -> list[tuple[int, int]]:
-        """``(clip, first frame)`` of each sample of a step."""
+    def windows(self, seed: int, step: int, samples: Sequence[int]) -> list[tuple[int, int]]:
+        """``(clip, first frame)`` of these samples of a step."""
         last = self.data.clip_frames - self.data.frames
-        draws = [keyed(seed, step, i, 101) for i in range(batch)]
+        draws = [keyed(seed, step, i, 101) for i in samples]
         return [(int(g.integers(self.data.clips)), int(g.integers(last + 1))) for g in draws]
 
     def pixels(self, windows: Sequence[tuple[int, int]], frames: int) -> Tensor:

@@ -9,20 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import load_into
 from .codec import AutoEncoder, reconstruction_loss
-from .config import ConfigError, MethodConfig, Preset
+from .config import ConfigError, MethodConfig, Preset, unknown
 from .data import LatentPool, Pool, noise_for
 from .library import Library
 from .model import DiT
-from .objective_dmd import CausVid, Distillation, SelfForcing
-from .objective_flow import DiffusionForcing, Flow, Teacher, TeacherForcing
+from .objective_dmd import DMD
+from .objective_fakes import Fakes, noised_truth, own_past, true_past, whole_clip
+from .objective_flow import DiffusionForcing, Teacher, TeacherForcing
+from .objective_gan import GAN
+from .objective_init import CausalOde, Consistency, OdeRegression
+from .objective_sid import SiD
 from .objectives import Draw, Metrics, Objective
 from .text import VocabularyEncoder
 
@@ -31,70 +37,95 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Method:
-    """A method's objective, and whether its model streams."""
+    """A method's objective, how the clips it judges come about, and whether its model streams."""
 
-    objective: type[Flow] | type[Distillation]
-    causal: bool
+    objective: Any  # a class: objective(draw, generator, **its networks)
+    fakes: Fakes | None = None
+    causal: bool = True
 
 
 METHODS = {
-    "diffusion-forcing": Method(DiffusionForcing, causal=True),
-    "teacher-forcing": Method(TeacherForcing, causal=True),
     "teacher": Method(Teacher, causal=False),
-    "causvid": Method(CausVid, causal=True),
-    "self-forcing-dmd": Method(SelfForcing, causal=True),
+    "diffusion-forcing": Method(DiffusionForcing),
+    "teacher-forcing": Method(TeacherForcing),
+    "ode": Method(OdeRegression),
+    "causal-ode": Method(CausalOde),
+    "consistency": Method(Consistency),
+    "causvid": Method(DMD, noised_truth),
+    "tf-dmd": Method(DMD, true_past),
+    "self-forcing-dmd": Method(DMD, own_past),
+    "self-forcing-sid": Method(SiD, own_past),
+    "self-forcing-gan": Method(GAN, own_past),
+    "bidirectional-dmd": Method(DMD, whole_clip, causal=False),
 }
+ROLES = {"teacher": "teacher", "critic": "critic_init"}
+"""The networks an objective may take beside its generator, and whose weights they start from."""
 
 
 @cache
 def methods_known() -> dict[str, Method]:
-    """Ours, ancestors first, then those of installed packages."""
+    """Ours, and those of installed packages."""
     return METHODS | {point.name: point.load() for point in entry_points(group="sfbench.methods")}
 
 
-def ensure_known(preset: Preset, method: str) -> None:
+def ensure_known(preset: Preset, name: str) -> None:
     """One sentence for a method that does not exist, or that the preset has no recipe for."""
-    if method != "all":
-        preset.method(method)
+    if name != "all":
+        preset.method(name)
     known = ("codec", *methods_known())
-    unknown = [name for name in preset.methods if name not in known]
-    if unknown:
-        raise ConfigError(f"Unknown method '{unknown[0]}'; did you mean {', '.join(known)}?")
+    for row in preset.methods:
+        if preset.kind(row) not in known:
+            raise ConfigError(unknown("method", preset.kind(row), known))
 
 
 def order(preset: Preset) -> list[str]:
-    """The preset's methods, ancestors first."""
-    return [name for name in ("codec", *methods_known()) if name in preset.methods]
+    """The preset's rows, ancestors first."""
+    try:
+        return [
+            *TopologicalSorter({row: needs(preset, row) for row in preset.methods}).static_order()
+        ]
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise ConfigError(
+            f"Preset '{preset.name}': rows start from one another: {circle}."
+        ) from None
 
 
-def needs(preset: Preset, method: str) -> list[str]:
-    """The methods whose weights this one is built from."""
-    if method == "codec":
+def needs(preset: Preset, name: str) -> list[str]:
+    """The rows whose weights this one is built from."""
+    config, kind = preset.method(name), preset.kind(name)
+    if kind == "codec":
         return []
-    config = preset.method(method)
-    names = ["codec", config.init]
-    if issubclass(methods_known()[method].objective, Distillation):
-        names += [config.teacher, config.critic_init]
+    names = ["codec"] if preset.codec.kind == "learned" else []
+    names += [config.init, *(getattr(config, ROLES[role]) for role in _uses(kind))]
     return [name for name in dict.fromkeys(names) if name]
 
 
-def build(preset: Preset, method: str, library: Library, cache: Path, note: Note) -> Objective:
-    """The objective of a method with its networks made and its ancestors loaded."""
+def _uses(kind: str) -> Sequence[str]:
+    return getattr(methods_known()[kind].objective, "uses", ())
+
+
+def build(preset: Preset, name: str, library: Library, cache: Path, note: Note) -> Objective:
+    """The objective of a row with its networks made and its ancestors loaded."""
     torch.manual_seed(preset.seed)  # initial weights; nothing after this uses the global generator
-    config = preset.method(method)
+    config, kind, own = preset.method(name), preset.kind(name), preset.of(name)
     pool = Pool(preset.data)
-    if method == "codec":
+    if kind == "codec":
         return CodecTraining(preset, config, pool)
-    codec, card = load_codec(preset, library, method)
+    codec, card = load_codec(preset, library, name)
     latents = LatentPool.open(pool, codec, card, cache, _every_tenth(note))
-    draw = Draw(preset, config, latents, VocabularyEncoder(preset.text))
-    generator = _network(preset, config.init, library, method)
-    objective = methods_known()[method].objective
-    if issubclass(objective, Distillation):
-        critic = _network(preset, config.critic_init, library, method)
-        teacher = _network(preset, config.teacher, library, method)
-        return objective(draw, generator, critic, teacher)
-    return objective(draw, generator)
+    draw = Draw(own, config, latents, VocabularyEncoder(preset.text), cache)
+    generator = _network(own, config.init, library, name)
+    networks: dict[str, Any] = {}
+    for role in _uses(kind):
+        ancestor = getattr(config, ROLES[role])
+        networks[role] = _network(preset.of(ancestor) if ancestor else own, ancestor, library, name)
+        draw.ancestors[role] = str(library.card(ancestor)["sha256"]) if ancestor else ""
+    method = methods_known()[kind]
+    if method.fakes:
+        networks["fakes"] = method.fakes
+    objective: Objective = method.objective(draw, generator, **networks)
+    return objective
 
 
 def load_codec(preset: Preset, library: Library, wanted_by: str) -> tuple[AutoEncoder, str]:
@@ -108,10 +139,10 @@ def load_codec(preset: Preset, library: Library, wanted_by: str) -> tuple[AutoEn
     return codec, str(card["sha256"])
 
 
-def _network(preset: Preset, method: str, library: Library, wanted_by: str) -> DiT:
+def _network(preset: Preset, ancestor: str, library: Library, wanted_by: str) -> DiT:
     network = DiT(preset)
-    if method:
-        load_into(network, library.load(method, wanted_by)[0], method)
+    if ancestor:
+        load_into(network, library.load(ancestor, wanted_by)[0], ancestor)
     return network
 
 
@@ -128,6 +159,7 @@ class CodecTraining:
 
     def __init__(self, preset: Preset, config: MethodConfig, pool: Pool) -> None:
         self.preset, self.config, self.pool = preset, config, pool
+        self.draw = None  # the batch norm needs all of the batch
         self.codec = AutoEncoder(preset.codec)
         self.players: dict[str, nn.Module] = {"codec": self.codec}
 
@@ -140,7 +172,7 @@ class CodecTraining:
         config = self.preset.codec
         decoder_only = step >= self.config.steps * (1 - config.decoder_share)
         self.codec.train(not decoder_only)  # the batch norm's statistics freeze with the encoder
-        windows = self.pool.windows(self.preset.seed, step, self.config.batch)
+        windows = self.pool.windows(self.preset.seed, step, range(self.config.batch))
         video = self.pool.pixels(windows, 1)
         keys = [(self.preset.seed, step, i, 2) for i in range(len(windows))]
         noise = noise_for(keys, (1, *self.preset.latent_shape))

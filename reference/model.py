@@ -9,19 +9,47 @@ B batch, F frames, C H W latent channels and size, S tokens a frame, L text rows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import KVCache, Rope, attend, rotate
 from .config import Preset
 from .schedule import x0_from_v
 
 
+@dataclass
+class Text:
+    """Text rows ``[B, L, text_dim]``, and what one network made of them.
+
+    Passed in place of plain rows to many calls, the rows are embedded, and each block's keys and
+    values of them computed, once: apart with and without gradient, and with gradient only while
+    one backward pass is to come.
+    """
+
+    rows: Tensor
+    _made: dict[tuple[bool, int], tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def once(self, layer: int, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What ``make`` returns, made once a layer (-1: the embedding)."""
+        key = (torch.is_grad_enabled(), layer)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
 class DiT(nn.Module):
     """Predicts the clean clip from a noisy one, each frame at a noise level of its own."""
+
+    recompute = False
+    """Whether a backward pass computes each block again instead of keeping its activations."""
+    whole = True
+    """Whether all parameters are at hand between calls (not so when they are sharded)."""
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
@@ -49,43 +77,68 @@ class DiT(nn.Module):
         self,
         x: Tensor,
         sigma: Tensor,
-        text: Tensor,
+        text: Tensor | Text,
         *,
         positions: Sequence[int] | None = None,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         write: bool = False,
+        features: list[Tensor] | None = None,
     ) -> Tensor:
         """Predict ``x0`` ``[B, F, C, H, W]``.
 
         ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``; ``text``:
         ``[B, L, text_dim]``; ``positions``: absolute frame indices (default 0..F-1);
         ``mask``: which frame sees which, bool ``[F, F]``; ``cache``: past frames that all frames of
-        ``x`` also see; ``write``: append these frames to it.
+        ``x`` also see; ``write``: append these frames to it; ``features``: is filled with each
+        block's tokens ``[B, F, S, d]``.
         """
         batch, frames = x.shape[:2]
         positions = list(range(frames)) if positions is None else list(positions)
         tokens = self._patchify(x)
         time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(x.dtype))
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        text = self.text_embedding(text)
+        known = self._known(text)
+        words = known.once(-1, lambda: (self.text_embedding(known.rows),))[0]
         rotary = cache.positions(positions) if cache else positions
         tables = self.rope.tables(rotary, x)
         token_mask = None if mask is None else _per_token(mask.to(x.device), self.tokens)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             past = cache.read(layer) if cache else None
-            tokens, k, v = block(tokens, modulation, text, tables, token_mask, past)
-            if write:
+            heard = None if self._recomputes else known.once(layer, partial(block.hear, words))
+            given = (tokens, modulation, words, heard, tables, token_mask, past)
+            if self._recomputes:
+                tokens, k, v = checkpoint(block, *given, use_reentrant=False)
+            else:
+                tokens, k, v = block(*given)
+            if cache and (write or cache.graded):
                 keys.append(k)
                 values.append(v)
+            if features is not None:
+                features.append(tokens)
+        if cache and cache.graded:
+            cache.newest = keys, values
         if cache and write:
             cache.write(positions, keys, values)
         out = self._unpatchify(self.head(tokens, time), batch, frames)
         return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
 
-    def new_cache(self, capacity: int = 0, window: int | None = None) -> KVCache:
+    @property
+    def _recomputes(self) -> bool:
+        return self.recompute and torch.is_grad_enabled()
+
+    def _known(self, text: Tensor | Text) -> Text:
+        """Text whose projections may be kept from call to call, or will be made anew."""
+        if isinstance(text, Tensor):
+            return Text(text)
+        return text if self.whole or not torch.is_grad_enabled() else Text(text.rows)
+
+    def new_cache(
+        self, capacity: int = 0, window: int | None = None, graded: bool = False
+    ) -> KVCache:
         """An empty cache under the model's policy; ``capacity`` frames where nothing is evicted."""
         config = self.config
         return KVCache(
@@ -96,6 +149,7 @@ class DiT(nn.Module):
             sink=config.sink,
             capacity=capacity,
             absolute=config.positions == "absolute",
+            graded=graded,
         )
 
     def _patchify(self, x: Tensor) -> Tensor:
@@ -143,11 +197,15 @@ class Block(nn.Module):
         x: Tensor,
         modulation: Tensor,
         text: Tensor,
+        heard: tuple[Tensor, ...] | None,
         tables: tuple[Tensor, Tensor],
         mask: Tensor | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns its k and v."""
+        """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns its k and v.
+
+        ``heard``: what :meth:`hear` makes of ``text``, where it is made already.
+        """
         shift, scale, gate, shift2, scale2, gate2 = (
             m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
         )
@@ -155,9 +213,14 @@ class Block(nn.Module):
             (self.norm1(x) * (1 + scale) + shift).flatten(1, 2), tables, mask, past
         )
         x = x + attended.view_as(x) * gate
-        x = x + self.cross_attn.over_text(self.norm3(x).flatten(1, 2), text).view_as(x)
+        heard = heard or self.hear(text)
+        x = x + self.cross_attn.over_text(self.norm3(x).flatten(1, 2), *heard).view_as(x)
         x = x + self.ffn(self.norm2(x) * (1 + scale2) + shift2) * gate2
         return x, k, v
+
+    def hear(self, text: Tensor) -> tuple[Tensor, ...]:
+        """Keys and values of embedded text ``[B, L, d]``; the same at every call of a clip."""
+        return self.cross_attn.of_text(text)
 
 
 class Attention(nn.Module):
@@ -185,9 +248,13 @@ class Attention(nn.Module):
         attended: Tensor = self.o(out.flatten(2))
         return attended, k, v
 
-    def over_text(self, x: Tensor, text: Tensor) -> Tensor:
-        """Attend from tokens ``[B, T, d]`` to all text rows ``[B, L, d]``, padding included."""
-        q, k, v = self._heads(self.norm_q(self.q(x)), self.norm_k(self.k(text)), self.v(text))
+    def of_text(self, text: Tensor) -> tuple[Tensor, ...]:
+        """Keys and values ``[B, L, N, D]`` of text rows ``[B, L, d]``."""
+        return tuple(self._heads(self.norm_k(self.k(text)), self.v(text)))
+
+    def over_text(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from tokens ``[B, T, d]`` to all text rows, padding included."""
+        (q,) = self._heads(self.norm_q(self.q(x)))
         attended: Tensor = self.o(attend(q, k, v).flatten(2))
         return attended
 

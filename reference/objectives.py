@@ -6,8 +6,10 @@ Formulas are those of Self Forcing (Huang et al., 2025) and its ancestors; each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +18,10 @@ from torch import Tensor, nn
 
 from .config import MethodConfig, Preset
 from .data import LatentPool, keyed, noise_for
-from .model import DiT
-from .schedule import add_noise
 from .text import TextEncoder
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | list[float]]
+"""Figures for the log; a list has one value a chunk."""
 
 
 class Objective(Protocol):
@@ -29,12 +30,24 @@ class Objective(Protocol):
     players: dict[str, nn.Module]
     """The networks that are trained, by name; the first is the one that is shipped."""
 
+    @property
+    def draw(self) -> Draw | None:
+        """Its randomness; whoever trains may narrow ``draw.samples`` to a part of the batch.
+
+        ``None``: the batch is never divided, and each process computes the whole of it.
+        """
+        ...
+
     def turns(self, step: int) -> Sequence[str]:
         """Who is updated at this step, in order."""
         ...
 
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
-        """The scalar a player descends, and figures for the log; a pure function of ``step``."""
+        """The scalar a player descends, and figures for the log.
+
+        A pure function of ``step`` and of the samples asked for; the losses of parts of a batch,
+        weighted by their sizes, have the mean that the whole batch has.
+        """
         ...
 
 
@@ -54,19 +67,37 @@ class Draw:
     method: MethodConfig
     pool: LatentPool
     text: TextEncoder
+    folder: Path = Path("cache")
+    """Where what is computed once may be kept."""
+    ancestors: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the weights that the networks start from, by role."""
+    place: tuple[int, int] = (0, 1)
+    """This process among how many."""
+    samples: range = range(0)
+    """Which of the batch's samples are computed now, by their number in the whole batch."""
+
+    def __post_init__(self) -> None:
+        self.samples = self.samples or range(self.method.batch)
+
+    @property
+    def share(self) -> float:
+        """The part of the batch that is computed now."""
+        return len(self.samples) / self.method.batch
 
     def batch(self, step: int, purpose: int = 0) -> Batch:
         """The true clips and prompts of a step."""
-        windows = self.pool.pool.windows(self._seed(purpose), step, self.method.batch)
+        windows = self.pool.pool.windows(self._seed(purpose), step, self.samples)
         prompts = self.pool.pool.prompts(windows)
         dropped = self.uniform(step, 7 + purpose, 1)[:, 0] < self.method.drop_text
         prompts = ["" if drop else p for drop, p in zip(dropped, prompts, strict=True)]
         return Batch(self.pool.clips(windows), self.text(prompts))
 
-    def uniform(self, step: int, purpose: int, count: int) -> Tensor:
-        """Numbers in 0..1, ``[B, count]``."""
-        seed = self.preset.seed
-        rows = [keyed(seed, step, i, purpose).random(count) for i in range(self.method.batch)]
+    def uniform(
+        self, step: int, purpose: int, count: int, samples: Sequence[int] | None = None
+    ) -> Tensor:
+        """Numbers in 0..1, ``[B, count]``; of the samples asked for, or of others."""
+        seed, chosen = self.preset.seed, self.samples if samples is None else samples
+        rows = [keyed(seed, step, i, purpose).random(count) for i in chosen]
         return torch.from_numpy(np.stack(rows)).float()
 
     def noise(self, step: int, purpose: int, frames: int) -> Tensor:
@@ -85,10 +116,23 @@ class Draw:
         return noise
 
     def _keys(self, step: int, purpose: int) -> list[tuple[int, ...]]:
-        return [(self.preset.seed, step, i, purpose) for i in range(self.method.batch)]
+        return [(self.preset.seed, step, i, purpose) for i in self.samples]
 
     def _seed(self, purpose: int) -> int:
         return self.preset.seed * 1000 + purpose
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """What is computed here has gradients for its inputs and none for these parameters."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def flow_loss(prediction: Tensor, x0: Tensor, sigma: Tensor, floor: float) -> Tensor:
@@ -101,9 +145,6 @@ def flow_loss(prediction: Tensor, x0: Tensor, sigma: Tensor, floor: float) -> Te
     return error / sigma.clamp(min=max(floor, 1e-3)).square()
 
 
-def critic_loss(
-    fake: DiT, x0: Tensor, text: Tensor, sigma: Tensor, noise: Tensor, floor: float
-) -> Tensor:
-    """The fake score's flow matching on the generator's own clips; ``sigma``: ``[B, F]``."""
-    prediction = fake(add_noise(x0, noise, sigma), sigma, text)
-    return flow_loss(prediction, x0, sigma, floor).mean()
+def by_chunk(values: Tensor, chunks: Sequence[range]) -> list[float]:
+    """The mean of each chunk of per-frame values ``[B, F]``, for the log."""
+    return [float(values.detach()[:, c.start : c.stop].mean()) for c in chunks]

@@ -2,7 +2,8 @@
 
 Training and inference call this one function. Inference runs every denoising step without gradient;
 training stops at a random exit step, whose evaluation alone carries gradient. Context reaches a
-chunk through the cache only, and the cache is detached, so no gradient crosses chunks.
+chunk through the cache only, and the cache is detached, so no gradient crosses chunks (``kv_grad``
+is an ablation of that).
 
 B batch, F frames, n frames a chunk, C H W of a latent frame, L text rows.
 """
@@ -15,9 +16,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from .attention import KVCache, block_causal
-from .model import DiT
-from .schedule import Schedule
+from .attention import KVCache, block_causal, chunks_of
+from .model import DiT, Text
+from .schedule import Schedule, add_noise
 
 Noise = Callable[[Sequence[int], int], Tensor]
 """``noise(absolute frames, denoising step) -> [B, len(frames), C, H, W]``, a pure function."""
@@ -38,45 +39,54 @@ def rollout(
     blank: Tensor | None = None,
     exits: Sequence[int] | None = None,
     grad_from: int = 0,
+    kv_grad: str = "none",
+    recache: bool = False,
     span: Span = lambda name: nullcontext(),
 ) -> Generator[Tensor, Tensor | None, None]:
     """Yield the latents ``[B, n, C, H, W]`` of each chunk as soon as they are clean.
 
-    ``send(text)`` changes the prompt from the next chunk on; what is cached stays as it was made.
+    ``send(text)`` changes the prompt from the next chunk on; the past that it sees stays as it was
+    made, or is cached again under the new prompt (``recache``).
 
     ``text``: ``[B, L, D]``; ``frames``: how many to make, from absolute frame ``start`` on;
     ``chunk``: n (default the model's; ``frames`` makes the whole clip at once, bidirectionally);
     ``context``: clean latents ``[B, P, C, H, W]`` of the frames just before ``start``;
     ``blank``: the empty prompt ``[1, L, D]``, needed when the schedule is guided;
     ``exits``: training only, the step at which each chunk stops; its evaluation carries gradient
-    from frame ``grad_from`` on; ``span``: told of the parts ``denoise`` and ``cache``.
+    from frame ``grad_from`` on; ``kv_grad``: through cached keys and values, ``none``, ``true``, or
+    ``stale``, the Jacobian of the exit's pass (as a cache written in place has it); ``span``: told
+    of the parts ``denoise`` and ``cache``.
     """
     n = chunk or model.config.frames_per_chunk
+    alone = model.config.first_alone and n < frames
     denoise = _guided(model, text, blank, schedule.guidance)
     end = start + frames
-    cache = None if frames <= n and context is None else model.new_cache(capacity=end)
-    if context is not None and cache is not None:
+    past = _Past(model, noise, schedule, kv_grad if exits is not None else "none", recache)
+    if context is not None:
         with span("cache"):
-            _prefill(denoise, cache, context, start)
-    for number, first in enumerate(range(start, end, n)):
-        index = range(first, min(first + n, end))
+            past.start(denoise, context, start, end)
+    for number, index in enumerate(chunks_of(frames, n, alone, start)):
+        if past.cache is None and index.stop < end:
+            past.open(end)
         last = len(schedule) - 1 if exits is None else exits[number]
+        graded = exits is not None and index.start >= grad_from
         with span("denoise"):
             x = noise(index, 0)
             for step in range(last + 1):
                 sigma = x.new_full(x.shape[:2], schedule.sigmas[step])
-                graded = exits is not None and step == last and first >= grad_from
-                with torch.set_grad_enabled(graded):
-                    x0 = denoise(x, sigma, positions=index, cache=cache)
+                with torch.set_grad_enabled(graded and step == last):
+                    x0 = denoise(x, sigma, positions=index, cache=past.cache)
                 if step < last:
                     x = schedule.advance(x, x0, step, noise(index, step + 1))
         told = yield x0
         if index.stop < end:  # nothing follows the last chunk, so it is never cached
-            assert cache is not None
             with span("cache"):
-                _remember(denoise, cache, x0.detach(), index)
+                past.add(denoise, x0, index, graded)
         if told is not None:
             denoise = _guided(model, told, blank, schedule.guidance)
+            if recache and index.stop < end:
+                with span("cache"):
+                    past.again(denoise, end)
 
 
 Denoise = Callable[..., Tensor]
@@ -88,10 +98,11 @@ def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> 
     ``x0 = blank + guidance (text - blank)``, so 1 is no guidance at all.
     """
     if guidance == 1:
-        return lambda x, sigma, **how: model(x, sigma, text, **how)
+        known = Text(text)
+        return lambda x, sigma, **how: model(x, sigma, known, **how)
     if blank is None:
         raise ValueError("a guided schedule needs the empty prompt")
-    both = torch.cat((text, blank.expand_as(text)))
+    both = Text(torch.cat((text, blank.expand_as(text))))
 
     def denoise(x: Tensor, sigma: Tensor, **how: object) -> Tensor:
         out: Tensor = model(torch.cat((x, x)), torch.cat((sigma, sigma)), both, **how)
@@ -101,28 +112,109 @@ def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> 
     return denoise
 
 
-@torch.no_grad()
-def _remember(denoise: Denoise, cache: KVCache, x0: Tensor, index: Sequence[int]) -> None:
-    """Write a clean chunk's keys and values, computed at noise level 0."""
-    denoise(x0, x0.new_zeros(x0.shape[:2]), positions=index, cache=cache, write=True)
+class _Past:
+    """What a rollout remembers: the cache, and the frames it was made of, to make it again."""
 
+    def __init__(
+        self, model: DiT, noise: Noise, schedule: Schedule, kv_grad: str, recache: bool
+    ) -> None:
+        self.model, self.noise = model, noise
+        self.kv_grad, self.recache = kv_grad, recache
+        self.level, self.steps = schedule.context_noise, len(schedule)
+        self.cache: KVCache | None = None
+        self._seen: Tensor | None = None  # the clean frames that are held, [B, P, C, H, W]
 
-@torch.no_grad()
-def _prefill(denoise: Denoise, cache: KVCache, context: Tensor, start: int) -> None:
-    """Write given frames as if they had been generated chunk by chunk.
+    def open(self, capacity: int) -> KVCache:
+        """An empty cache."""
+        self.cache = self.model.new_cache(capacity=capacity, graded=self.kv_grad != "none")
+        return self.cache
 
-    One masked pass gives the same keys and values, except with sinks, whose relative positions
-    change as frames are evicted; then the chunks go one by one.
-    """
-    length, n = context.shape[1], cache.chunk
-    if length % n:
-        raise ValueError(f"a context of {length} frames is not a multiple of the chunk ({n})")
-    index = range(start - length, start)
-    if cache.sink:
-        for i in range(0, length, n):
-            _remember(denoise, cache, context[:, i : i + n], index[i : i + n])
-        return
-    mask = block_causal(length, n, cache.window)
-    sigma = context.new_zeros(context.shape[:2])
-    # The cache is empty, so the frames see one another through the mask alone.
-    denoise(context, sigma, positions=index, mask=mask, cache=cache, write=True)
+    def start(self, denoise: Denoise, context: Tensor, start: int, capacity: int) -> None:
+        """Write given frames as if they had been generated chunk by chunk.
+
+        One masked pass gives the same keys and values, except with sinks, whose relative positions
+        change as frames are evicted; then the chunks go one by one.
+        """
+        length, cache = context.shape[1], self.open(capacity)
+        index = range(start - length, start)
+        alone = self.model.config.first_alone
+        chunks = chunks_of(length, cache.chunk, alone)
+        if len(chunks[-1]) != cache.chunk and len(chunks) > alone:
+            raise ValueError(
+                f"a context of {length} frames is not a multiple of the chunk ({cache.chunk})"
+            )
+        if cache.sink:
+            for chunk in chunks:
+                part = slice(chunk.start, chunk.stop)
+                self._write(denoise, context[:, part], index[part])
+        else:
+            # The cache is empty, so the frames see one another through the mask alone.
+            mask = block_causal(length, cache.chunk, cache.window, alone=alone)
+            self._write(denoise, context, index, mask=mask)
+
+    def add(self, denoise: Denoise, x0: Tensor, index: Sequence[int], graded: bool) -> None:
+        """Write a clean chunk, computed at the level of context."""
+        cache = self.cache
+        assert cache is not None
+        if self.kv_grad == "none" or not graded:
+            self._write(denoise, x0.detach(), index)
+        elif self.kv_grad == "true":
+            with torch.enable_grad():
+                self._pass(denoise, x0, index, write=True)
+            self._keep(x0.detach())
+        else:
+            assert cache.newest is not None
+            exits = cache.newest
+            with torch.no_grad():
+                self._pass(denoise, x0.detach(), index, write=False)
+            self._keep(x0.detach())
+            keys, values = (
+                [old + (new - old).detach() for old, new in zip(*pair, strict=True)]
+                for pair in zip(exits, cache.newest, strict=True)
+            )
+            cache.write(index, keys, values)
+
+    def again(self, denoise: Denoise, capacity: int) -> None:
+        """Make the cache anew from the frames it holds (after a change of prompt)."""
+        old, seen = self.cache, self._seen
+        assert old is not None
+        cache = self.open(capacity)
+        if seen is None:
+            return
+        held, done = old.frames, 0
+        self._seen = None
+        while done < len(held):  # chunk by chunk: what is held may have gaps after the sinks
+            size = 1 if self.model.config.first_alone and held[done] == 0 else cache.chunk
+            part = slice(done, done + size)
+            self._write(denoise, seen[:, part], held[part])
+            done += size
+
+    @torch.no_grad()
+    def _write(
+        self, denoise: Denoise, x0: Tensor, index: Sequence[int], mask: Tensor | None = None
+    ) -> None:
+        self._pass(denoise, x0, index, write=True, mask=mask)
+        self._keep(x0)
+
+    def _pass(
+        self,
+        denoise: Denoise,
+        x0: Tensor,
+        index: Sequence[int],
+        write: bool,
+        mask: Tensor | None = None,
+    ) -> None:
+        sigma = x0.new_full(x0.shape[:2], self.level)
+        if self.level:  # as the last of the denoising steps would be numbered
+            x0 = add_noise(x0, self.noise(index, self.steps), sigma)
+        denoise(x0, sigma, positions=index, cache=self.cache, write=write, mask=mask)
+
+    def _keep(self, x0: Tensor) -> None:
+        """Remember the frames that the cache now holds, if they may have to be cached again."""
+        if not self.recache:
+            return
+        assert self.cache is not None
+        seen = x0 if self._seen is None else torch.cat((self._seen, x0), dim=1)
+        over = max(0, seen.shape[1] - self.cache.limit)
+        sink = min(self.cache.sink, seen.shape[1])
+        self._seen = torch.cat((seen[:, :sink], seen[:, sink + over :]), dim=1)

@@ -28,6 +28,7 @@ class Schedule:
     sigmas: tuple[float, ...]  # those at which the network is evaluated, decreasing
     renoise: bool  # True: x0 then fresh noise (consistency sampler). False: Euler on the ODE
     guidance: float = 1.0
+    context_noise: float = 0.0  # level at which a finished chunk becomes context
 
     def __len__(self) -> int:
         return len(self.sigmas)
@@ -40,7 +41,8 @@ class Schedule:
         else:
             u = torch.linspace(1, 0, config.steps + 1, dtype=torch.float64)[:-1]
         sigmas = warp(u, config.shift)
-        return Schedule(tuple(sigmas.tolist()), config.kind == "renoise", config.guidance)
+        renoise = config.kind == "renoise"
+        return Schedule(tuple(sigmas.tolist()), renoise, config.guidance, config.context_noise)
 
     def advance(self, x: Tensor, x0: Tensor, step: int, noise: Tensor) -> Tensor:
         """From level ``step`` to level ``step + 1``; ``noise`` is used by renoising only."""

@@ -24,10 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from . import checkpoint as ckpt
-from .config import MethodConfig, Preset, load_preset, recipe_hash, to_dict
+from .config import MethodConfig, Preset
 from .library import Library
 from .methods import build, ensure_known, needs, order
-from .objectives import Objective
+from .objectives import Metrics, Objective
+from .recipes import load_preset, recipe_hash, to_dict
 
 CHECKPOINT_EVERY = 250  # steps
 LOG_EVERY = 10
@@ -101,7 +102,7 @@ class Run:
     recipe: str
     step: int = 0
     updates: dict[str, int] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)  # the newest of each player
+    figures: Metrics = field(default_factory=dict)  # the newest of each player
     seconds: float = 0.0
     saved: str = "none"
     _parameters: dict[str, list[Tensor]] = field(init=False, repr=False)
@@ -294,8 +295,12 @@ class _Show:
     def note(self, text: str) -> None:
         self.console.print(f"{self.method}: {text}")
 
-    def step(self, step: int, figures: dict[str, float], pace: float) -> None:
-        losses = "  ".join(f"{k} {v:.4f}" for k, v in figures.items() if k.endswith("loss"))
+    def step(self, step: int, figures: Metrics, pace: float) -> None:
+        losses = "  ".join(
+            f"{k} {v:.4f}"
+            for k, v in figures.items()
+            if isinstance(v, float) and k.endswith("loss")
+        )
         if self.bar:
             self.bar.update(self.task, completed=step, note=f"{losses}  {pace * 1000:.0f} ms/step")
         elif step % max(self.total // 10, 1) == 0:

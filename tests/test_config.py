@@ -3,7 +3,8 @@
 import pytest
 
 from sfbench.reference.catalogue import presets
-from sfbench.reference.config import ConfigError, from_dict, load_preset, recipe_hash, to_dict
+from sfbench.reference.config import ConfigError
+from sfbench.reference.recipes import from_dict, load_preset, recipe_hash, to_dict
 
 
 @pytest.mark.parametrize("name", sorted(presets()))

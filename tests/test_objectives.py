@@ -11,8 +11,15 @@ import torch
 from sfbench.reference import objective_dmd as dmd
 from sfbench.reference.config import MethodConfig, SamplerConfig
 from sfbench.reference.data import LatentPool, Pool
+from sfbench.reference.objective_fakes import (
+    Fakes,
+    noised_truth,
+    own_past,
+    true_past,
+    whole_clip,
+)
 from sfbench.reference.objective_flow import DiffusionForcing, Teacher, TeacherForcing
-from sfbench.reference.objectives import Draw, flow_loss
+from sfbench.reference.objectives import Batch, Draw, flow_loss
 from sfbench.reference.schedule import add_noise, velocity, x0_from_v
 
 from reference_fixtures import inputs, network, preset, replace
@@ -94,17 +101,20 @@ def test_without_guidance_equal_scores_give_zero() -> None:
 
 
 def distillation(
-    kind: type[dmd.Distillation], monkeypatch: pytest.MonkeyPatch, **config: object
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch, **config: object
 ) -> dmd.Distillation:
     sampler = SamplerConfig(kind="renoise", shift=5.0)
     method = MethodConfig(batch=2, sampler=sampler, critic_warmup=3, drop_text=0.0, **config)
     d = as_double(draw(method, window=8), monkeypatch)
-    return kind(d, network(0, window=8), network(1, window=8), network(2, window=8))
+    generator, critic, teacher = (network(seed, window=8) for seed in range(3))
+    return dmd.DMD(d, generator, critic, fakes, teacher)
 
 
-@pytest.mark.parametrize("kind", [dmd.SelfForcing, dmd.CausVid])
-def test_only_the_player_whose_turn_it_is_learns(kind, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    objective = distillation(kind, monkeypatch)
+@pytest.mark.parametrize("fakes", [own_past, noised_truth, true_past, whole_clip])
+def test_only_the_player_whose_turn_it_is_learns(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = distillation(fakes, monkeypatch)
     for player, other in (("generator", "critic"), ("critic", "generator")):
         loss, _ = objective.loss(player, 4)
         loss.backward()
@@ -115,50 +125,51 @@ def test_only_the_player_whose_turn_it_is_learns(kind, monkeypatch) -> None:  # 
 
 
 def test_turns_keep_the_ratio_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = distillation(dmd.SelfForcing, monkeypatch)
+    objective = distillation(own_past, monkeypatch)
     turns = [objective.turns(step) for step in range(3 + 10)]
     assert turns[:3] == [("critic",)] * 3
     assert [i for i, t in enumerate(turns) if t[0] == "generator"] == [3, 8]
     assert all(t[-1] == "critic" for t in turns)
 
 
-def test_self_forcing_never_uses_true_clips_and_causvid_does(
+def test_self_forcing_never_uses_true_clips_and_its_baselines_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = torch.zeros(2, 5, 8, dtype=torch.float64)
-    for kind, uses in ((dmd.SelfForcing, False), (dmd.CausVid, True)):
-        objective = distillation(kind, monkeypatch)
+    ways = ((own_past, False), (whole_clip, False), (noised_truth, True), (true_past, True))
+    for fakes, uses in ways:
+        student = distillation(fakes, monkeypatch).student
         zero = torch.zeros(2, 12, 3, 4, 4, dtype=torch.float64)
-        a, b = (objective.fakes(zero + k, text, 4, 23) for k in (0, 1))
+        a, b = (fakes(student, Batch(zero + k, text), 4, 23) for k in (0, 1))
         assert torch.equal(a, b) != uses
 
 
 def test_exit_steps_are_uniform_and_shared_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = distillation(dmd.SelfForcing, monkeypatch)
-    exits = [shared._exits(step, 23) for step in range(400)]
+    shared = distillation(own_past, monkeypatch)
+    exits = [shared.student.exits(step, 23, 6) for step in range(400)]
     assert all(len(set(e)) == 1 for e in exits)
     counts = np.bincount([e[0] for e in exits], minlength=4)
     assert counts.min() > 70
-    own = distillation(dmd.SelfForcing, monkeypatch, same_exit=False)
-    assert any(len(set(own._exits(step, 23))) > 1 for step in range(5))
+    own = distillation(own_past, monkeypatch, exits="own")
+    assert any(len(set(own.student.exits(step, 23, 6))) > 1 for step in range(5))
 
 
 def test_score_levels_are_shifted_then_clamped(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = distillation(dmd.SelfForcing, monkeypatch, score_shift=5.0)
-    levels = torch.cat([objective._score_levels(step, 21) for step in range(300)])
+    objective = distillation(own_past, monkeypatch, score_shift=5.0)
+    levels = torch.cat([objective.score_levels(step, 21) for step in range(300)])
     assert (levels == levels[:, :1]).all()  # one level a clip
     assert levels.min() >= 0.02 and levels.max() == 0.98
     assert 0.75 < float(levels.median()) < 0.89  # warp(1/2, 5) = .833
 
 
 def test_the_critic_learns_the_generators_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = distillation(dmd.SelfForcing, monkeypatch, weight_floor=0.0)
+    objective = distillation(own_past, monkeypatch, weight_floor=0.0)
     loss, _ = objective.loss("critic", 4)
     d, step = objective.draw, 4
     batch = d.batch(step, 40)
     with torch.no_grad():
-        x = objective.fakes(batch.latents, batch.text, step, 43)
-        sigma, noise = objective._score_levels(step, 41), d.noise(step, 42, 12)
+        x = objective.fakes(objective.student, batch, step, 43)
+        sigma, noise = objective.score_levels(step, 41), d.noise(step, 42, 12)
         predicted = objective.critic(add_noise(x, noise, sigma), sigma, batch.text)
         error = (predicted - x) / sigma[..., None, None, None]  # = v - v_hat
     torch.testing.assert_close(loss, error.square().mean())

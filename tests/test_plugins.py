@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sfbench.reference.config import PRESETS
+from sfbench.reference.recipes import PRESETS
 from sfbench.video import write_clip
 
 PLUGIN = """

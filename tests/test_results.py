@@ -14,7 +14,7 @@ from sfbench.arms import Played, play
 from sfbench.models import resolve
 from sfbench.reference.catalogue import SHIPPED, presets, shipped
 from sfbench.reference.checkpoint import load_weights
-from sfbench.reference.config import load_preset, recipe_hash
+from sfbench.reference.recipes import load_preset, recipe_hash
 from sfbench.registry import load, providers
 from sfbench.schema import Record, Result
 

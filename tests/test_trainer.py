@@ -16,16 +16,17 @@ import torch
 from sfbench.reference import trainer
 from sfbench.reference.catalogue import presets
 from sfbench.reference.checkpoint import CheckpointError, load_newest, load_weights
-from sfbench.reference.config import MethodConfig, load_preset
-from sfbench.reference.methods import METHODS, order
+from sfbench.reference.config import MethodConfig
+from sfbench.reference.methods import METHODS, needs, order
+from sfbench.reference.recipes import load_preset
 
+STUDENTS = [name for name, method in METHODS.items() if method.fakes]
+STUDENT_STEPS = 14  # ten critic updates come before the first generator update
 SHORT = [
-    "methods.codec.steps=10",
-    "methods.diffusion-forcing.steps=10",
-    "methods.teacher.steps=10",
-    "methods.teacher-forcing.steps=10",
-    "methods.self-forcing-dmd.steps=14",
-    "methods.causvid.steps=14",
+    *(f"methods.{name}.steps=10" for name in ("codec", *METHODS) if name not in STUDENTS),
+    *(f"methods.{name}.steps={STUDENT_STEPS}" for name in STUDENTS),
+    "methods.ode.pairs=32",
+    "methods.causal-ode.pairs=32",
     "data.clips=32",
 ]
 
@@ -41,6 +42,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_methods_train_in_order_and_ship(trained: Path) -> None:
     names = order(load_preset("smoke"))
     assert names[0] == "codec" and set(names) == {"codec", *METHODS}
+    place = {name: number for number, name in enumerate(names)}
+    assert all(place[a] < place[n] for n in names for a in needs(load_preset("smoke"), n))
     for name in names:
         tensors, card = load_weights(trained / "weights" / f"smoke-{name}.safetensors")
         assert all(torch.isfinite(t).all() for t in tensors.values())
@@ -50,7 +53,7 @@ def test_all_methods_train_in_order_and_ship(trained: Path) -> None:
         assert json.loads(lines[-1])["step"] == card["steps"]
     _, student = load_weights(trained / "weights" / "smoke-self-forcing-dmd.safetensors")
     assert set(student["ancestors"]) == {"codec", "teacher", "diffusion-forcing"}
-    assert student["updates"] == {"generator": 1, "critic": 14}
+    assert student["updates"] == {"generator": 1, "critic": STUDENT_STEPS}
     lines = (trained / "self-forcing-dmd" / "train.jsonl").read_text().splitlines()
     # The generator's turn was not the last step, and its figures are logged all the same.
     assert {"generator_loss", "generator_dmd_gradient", "critic_loss"} <= json.loads(
@@ -183,12 +186,16 @@ def test_the_smoke_preset_trains_every_method_and_learns(tmp_path: Path) -> None
         ("diffusion-forcing", "generator_loss", 0.45),
         ("teacher-forcing", "generator_loss", 0.45),
         ("teacher", "generator_loss", 1.0),  # starts from diffusion forcing
+        ("ode", "generator_loss", 1.0),
+        ("causal-ode", "generator_loss", 1.0),
+        ("consistency", "generator_loss", 1.0),
     ):
         lines = (tmp_path / method / "train.jsonl").read_text().splitlines()
         losses = [json.loads(line)[figure] for line in lines]
         assert sum(losses[-5:]) / 5 < share * losses[0], (method, losses)
-    for method in ("causvid", "self-forcing-dmd"):
-        before, _ = load_weights(tmp_path / "weights" / "smoke-diffusion-forcing.safetensors")
+    for method in STUDENTS:
+        start = load_preset("smoke").method(method).init
+        before, _ = load_weights(tmp_path / "weights" / f"smoke-{start}.safetensors")
         after, card = load_weights(tmp_path / "weights" / f"smoke-{method}.safetensors")
         assert card["updates"] == {"generator": 3, "critic": 25}
         assert any(not torch.equal(before[name], after[name]) for name in before)

@@ -1,0 +1,143 @@
+"""How the clips come about on which a few-step student is judged: the rows of the paper's ablation.
+
+Self Forcing, diffusion forcing (CausVid) and teacher forcing differ in what a chunk sees as its
+past, and in nothing else; the loss on the clip is another file's. A fourth way, the whole clip at
+once, is the student without a past. B batch, F frames, C H W of a latent frame, L text rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention import block_causal, chunks_of, clean_and_noisy, lengths
+from .data import keyed
+from .model import DiT
+from .objectives import Batch, Draw
+from .rollout import rollout
+from .schedule import Schedule, add_noise
+
+
+@dataclass
+class Student:
+    """A few-step generator in training, and the randomness of its clips."""
+
+    draw: Draw
+    generator: DiT
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        model, self.frames = self.generator.config, self.draw.preset.data.frames
+        self.context = (model.frames_per_chunk, model.window, model.sink, model.first_alone)
+        self.chunks = chunks_of(self.frames, model.frames_per_chunk, model.first_alone)
+
+    def levels(self, step: int, purpose: int) -> Tensor:
+        """One of the few levels for each chunk, ``[B, F]``."""
+        index = self.draw.uniform(step, purpose, len(self.chunks)) * len(self.schedule)
+        levels = torch.tensor(self.schedule.sigmas)[index.long()]
+        return levels.repeat_interleave(lengths(self.chunks), dim=1)
+
+    def exits(self, step: int, purpose: int, chunks: int) -> list[int]:
+        """The step at which each chunk stops: equal in all samples, on all machines."""
+        random, how = keyed(self.draw.preset.seed, step, purpose), self.draw.method.exits
+        if how == "last":
+            return [len(self.schedule) - 1] * chunks
+        if how == "same":
+            return [int(random.integers(len(self.schedule)))] * chunks
+        return [int(e) for e in random.integers(len(self.schedule), size=chunks)]
+
+
+Fakes = Callable[[Student, Batch, int, int], Tensor]
+"""``fakes(student, batch, step, purpose) -> [B, F, C, H, W]``, with gradient if gradient is on."""
+
+
+def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
+    """Self Forcing, Algorithm 1: the model's own KV-cached rollout from noise.
+
+    With ``longest`` the rollout may be longer, and its last F frames are the clip; with ``switch``
+    some of these begin under another prompt. With ``image`` the first frame is the true one.
+    """
+    draw, method, frames = student.draw, student.draw.method, student.frames
+    length, switched = _length(student, step, purpose)
+    first = int(method.image)
+    chunk, alone = student.context[0], student.context[3]
+    chunks = chunks_of(length - first, chunk, alone, first)
+    graded = method.grad_frames or frames
+    made = rollout(
+        student.generator,
+        draw.batch(step, purpose + 4).text if switched else batch.text,
+        draw.rollout_noise(step, purpose),
+        student.schedule,
+        frames=length - first,
+        start=first,
+        context=batch.latents[:, :1] if first else None,
+        exits=student.exits(step, purpose, len(chunks)),
+        grad_from=length - graded if torch.is_grad_enabled() else length,
+        kv_grad=method.kv_grad,
+        recache=method.sampler.recache,
+    )
+    clip, told = [batch.latents[:, :first]], None
+    for index in chunks:
+        clip.append(made.send(told))
+        told = batch.text if switched and index.stop == length - frames else None
+    return torch.cat(clip, dim=1)[:, length - frames :]
+
+
+def _length(student: Student, step: int, purpose: int) -> tuple[int, bool]:
+    """Frames of a rollout, and whether its prompt changes; equal in all samples."""
+    method, frames, n = student.draw.method, student.frames, student.context[0]
+    if not method.longest:
+        return frames, False
+    random = keyed(student.draw.preset.seed, step, purpose, 1)
+    length = frames + n * int(random.integers((method.longest - frames) // n + 1))
+    return length, length > frames and bool(random.random() < method.switch)
+
+
+def noised_truth(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
+    """Diffusion forcing (CausVid): true clips, each chunk noised to one of the few levels, and
+    denoised at once under the block-causal mask. No frame is the model's own."""
+    sigma = student.levels(step, purpose)
+    x_t = add_noise(batch.latents, student.draw.noise(step, purpose + 1, student.frames), sigma)
+    mask = block_causal(student.frames, *student.context)
+    out: Tensor = student.generator(x_t, sigma, batch.text, mask=mask)
+    return out
+
+
+def true_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
+    """Teacher forcing: as :func:`noised_truth`, but each chunk sees the clean true past."""
+    sigma, frames = student.levels(step, purpose), student.frames
+    x_t = add_noise(batch.latents, student.draw.noise(step, purpose + 1, frames), sigma)
+    return clean_then_noisy(student.generator, student.context, batch, x_t, sigma)
+
+
+def clean_then_noisy(
+    network: DiT, context: tuple[int, int, int, bool], batch: Batch, x_t: Tensor, sigma: Tensor
+) -> Tensor:
+    """x0 of noisy chunks that see the clean true chunks before them, ``[B, F, C, H, W]``."""
+    frames = x_t.shape[1]
+    out: Tensor = network(
+        torch.cat((batch.latents, x_t), dim=1),
+        torch.cat((torch.zeros_like(sigma), sigma), dim=1),
+        batch.text,
+        positions=[*range(frames), *range(frames)],  # both halves are the same moments
+        mask=clean_and_noisy(frames, *context),
+    )
+    return out[:, frames:]
+
+
+def whole_clip(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
+    """The bidirectional few-step student (DMD2): all frames at once, through its own steps."""
+    (clip,) = rollout(
+        student.generator,
+        batch.text,
+        student.draw.rollout_noise(step, purpose),
+        student.schedule,
+        frames=student.frames,
+        chunk=student.frames,
+        exits=student.exits(step, purpose, 1),
+        grad_from=0 if torch.is_grad_enabled() else student.frames,
+    )
+    return clip

@@ -1,0 +1,231 @@
+"""Presets: where YAML becomes configuration, and the one place where it is checked.
+
+A preset is a file in ``presets/``; ``--set key.path=value`` overrides a field. An unknown key is an
+error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from .config import ConfigError, ModelConfig, Preset, unknown
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """The presets that ship."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
+    """Read a preset, by name or from ``FILE.yaml``, and apply ``key.path=value`` overrides."""
+    own = Path(name) if name.endswith(".yaml") else None
+    if own is None and name not in preset_names():
+        raise ConfigError(unknown("preset", name, preset_names()))
+    if own is not None and not own.is_file():
+        raise ConfigError(f"There is no preset file '{name}'.")
+    tree = yaml.safe_load((own or PRESETS / f"{name}.yaml").read_text())
+    name = own.stem if own else name
+    for text in overrides or []:
+        _override(tree, text)
+    return from_dict({"name": name, **tree})
+
+
+def from_dict(tree: dict[str, Any]) -> Preset:
+    """Build a preset from plain data, as a checkpoint's card stores it; also checks it."""
+    preset: Preset = _build(Preset, tree, "preset")
+    for name, method in preset.methods.items():
+        _build(ModelConfig, method.model, f"preset.methods.{name}.model")
+    _check(preset)
+    return preset
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain data that :func:`from_dict` and JSON can carry."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def recipe_hash(preset: Preset, name: str) -> str:
+    """Identifies all that determines a row's weights, its ancestors' recipes apart.
+
+    Only what differs from the defaults counts, so that an option that is new here renames nothing.
+    """
+    tree = _stated(preset.of(name))
+    tree["methods"] = {name: _stated(preset.method(name))}
+    for key in ("expect", "model"):  # the network is in the tree already
+        tree["methods"][name].pop(key, None)
+    tree.get("data", {}).pop("workers", None)
+    tree.pop("engine", None)
+    if preset.kind(name) == "codec":  # made of pixels alone
+        tree.pop("model", None)
+        tree.pop("text", None)
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stated(config: Any) -> dict[str, Any]:
+    """What a configuration says beyond its class's defaults, as plain data."""
+    stated = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            if inner := _stated(value):
+                stated[item.name] = inner
+        elif value != item.default:
+            stated[item.name] = value
+    return stated
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes key=value, for example model.dim=128; got '{text}'.")
+    keys = path.split(".")
+    node = tree
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {text}: '{key}' is a value, not a group of keys.")
+    node[keys[-1]] = yaml.safe_load(value)
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Construct ``kind`` from YAML data, checking names and types on the way."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be a group of keys, not {value!r}.")
+        hints = get_type_hints(kind)
+        for key in value:
+            if key not in hints:
+                raise ConfigError(unknown(f"key in {where}", str(key), hints))
+        built = {key: _build(hints[key], v, f"{where}.{key}") for key, v in value.items()}
+        # mypy does not see that a dataclass type can be called.
+        return kind(**built)  # type: ignore[operator]
+    origin = get_origin(kind)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be a group of keys, not {value!r}.")
+        return {k: _build(get_args(kind)[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list, not {value!r}.")
+        return tuple(_build(item, v, where) for v in value)
+    if origin is types.UnionType:  # a number, or a list of them
+        lists = isinstance(value, list | tuple)
+        return _build(next(k for k in get_args(kind) if bool(get_origin(k)) == lists), value, where)
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    if isinstance(kind, type) and isinstance(value, kind):
+        if kind is int and isinstance(value, bool):
+            raise ConfigError(f"{where} must be int, not {value!r}.")
+        return value
+    raise ConfigError(f"{where} must be {getattr(kind, '__name__', kind)}, not {value!r}.")
+
+
+CHOICES = {
+    "codec.kind": ("learned", "wan"),
+    "text.kind": ("vocabulary", "words", "umt5"),
+    "model.prediction": ("x0", "v"),
+    "model.positions": ("relative", "absolute"),
+    "engine.sharding": ("replicate", "shard", "hybrid"),
+    "engine.precision": ("fp32", "bf16"),
+    "exits": ("same", "own", "last"),
+    "kv_grad": ("none", "stale", "true"),
+    "decay": ("cosine", "constant"),
+    "sampler.kind": ("euler", "renoise"),
+}
+"""Words that a field may hold; without a group: a method's."""
+
+
+def _check(preset: Preset) -> None:
+    """Refuse combinations that cannot work, before anything is built."""
+    data = preset.data
+    rules = [
+        (
+            all(side % preset.codec.stride == 0 for side in data.shape),
+            "data.size must be a multiple of 8 (codec stride)",
+        ),
+        (len(data.shape) == 2, "data.size is a number, or height and width"),
+        (data.clip_frames >= data.frames, "data.clip_frames must be at least data.frames"),
+        *_words(preset, ("codec", "text", "model", "engine")),
+        *_network_rules(preset),
+    ]
+    for name, method in preset.methods.items():
+        rules += [(ok, f"methods.{name}: {rule}") for ok, rule in _words(method, ("", "sampler"))]
+        own = preset.of(name)
+        if method.model:
+            rules += [(ok, f"methods.{name}: {rule}") for ok, rule in _network_rules(own)]
+        n, longest = own.model.frames_per_chunk, method.longest
+        rules += [
+            (not longest or longest >= data.frames, f"methods.{name}.longest is under data.frames"),
+            (
+                not longest or (longest - data.frames) % n == 0,
+                f"methods.{name}.longest - data.frames must be whole chunks of {n}",
+            ),
+            (
+                not method.switch or longest > data.frames,
+                f"methods.{name}.switch needs longest over data.frames",
+            ),
+            (
+                not method.image or own.model.first_alone,
+                f"methods.{name}.image needs model.first_alone",
+            ),
+            (
+                0 <= method.sampler.context_noise < 1,
+                f"methods.{name}.sampler.context_noise must be in 0..1",
+            ),
+        ]
+    for holds, rule in rules:
+        if not holds:
+            raise ConfigError(f"Preset '{preset.name}': {rule}.")
+
+
+Rules = list[tuple[bool, str]]
+
+
+def _words(config: Any, groups: tuple[str, ...]) -> Rules:
+    """Each field of these groups that holds one of a few words."""
+    rules = []
+    for path, known in CHOICES.items():
+        group, _, key = path.rpartition(".")
+        if group in groups:
+            value = getattr(getattr(config, group) if group else config, key)
+            rules.append((value in known, f"{path} must be {' or '.join(known)}, not '{value}'"))
+    return rules
+
+
+def _network_rules(preset: Preset) -> Rules:
+    """What a network's shape must fulfil."""
+    model, (_, height, width) = preset.model, preset.latent_shape
+    n, alone = model.frames_per_chunk, model.first_alone
+    return [
+        (
+            height % model.patch == 0 and width % model.patch == 0,
+            "model.patch must divide the latent's sides",
+        ),
+        (model.dim % model.heads == 0, "model.heads must divide model.dim"),
+        ((model.dim // model.heads) % 2 == 0, "a head's width must be even (RoPE rotates pairs)"),
+        (
+            (preset.data.frames - alone) % n == 0,
+            "frames_per_chunk must divide data.frames (less one, with model.first_alone)",
+        ),
+        (model.window % n == 0, "frames_per_chunk must divide model.window"),
+        (
+            model.sink % n == 0 or (alone and (model.sink - 1) % n == 0),
+            "frames_per_chunk must divide model.sink (less one, with model.first_alone)",
+        ),
+    ]

@@ -253,7 +253,7 @@ def test_sfbench_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of weights in place of the shipped one."""
-    for name in catalogue.presets()["tiny"]:
+    for name in catalogue.HEADLINE:
         data = name.encode()
         (tmp_path / f"tiny-{name}.safetensors").write_bytes(data)
         card = {"sha256": hashlib.sha256(data).hexdigest()}
@@ -263,7 +263,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_shipped_weights_are_hashed(shipped: Path) -> None:
-    count = len(catalogue.presets()["tiny"])
+    count = len(catalogue.HEADLINE)
     assert doctor.weights()[:2] == ("ok", f"{count} files, each with the hash of its card")
     (shipped / "tiny-codec.safetensors").write_bytes(b"codeC")
     verdict, text, fix = doctor.weights()

@@ -68,7 +68,7 @@ def write_report(
     if "md" in formats:
         written.append(tables.write_markdown(results, out / "LEADERBOARD.md"))
     if page is not None:
-        written.append(tables.embed(results, page))
+        written.append(tables.embed(results, page, out / "published"))
     if "png" in formats:
         written += _write_figures(results, runs, out, headline)
     if "html" in formats:

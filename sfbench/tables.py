@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import beside
 from .boards import Column
 from .effects import Effect, effect
 from .leaderboard import Group, Row, comparisons, groups, verdicts
@@ -71,7 +72,9 @@ def write_markdown(results: Iterable[Result], path: Path) -> Path:
 
     The folder ``published`` beside the page, if there is one, becomes its last section.
     """
-    text = markdown(groups(results), section(path.parent / "published"))
+    results = list(results)
+    folder = path.parent / "published"
+    text = markdown(groups(results), [*section(folder), *beside.section(folder, results)])
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -91,17 +94,22 @@ def markdown(found: Sequence[Group], published: Sequence[str] = ()) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+BESIDE = re.compile(
+    r"(?P<start><!-- beside (?P<name>[\w-]+) -->)\n.*?(?P<end><!-- /beside -->)", re.DOTALL
+)
 BLOCK = re.compile(
     r"(?P<start><!-- board(?: (?P<task>[\w-]+))? -->)\n.*?(?P<end><!-- /board -->)", re.DOTALL
 )
 
 
-def embed(results: Iterable[Result], page: Path) -> Path:
+def embed(results: Iterable[Result], page: Path, figures: Path | None = None) -> Path:
     """Put the brief boards between the markers of a Markdown page, e.g. a README.
 
     ``<!-- board latency -->`` up to ``<!-- /board -->`` holds the boards of that task, and
-    ``<!-- board -->`` those of every task.
+    ``<!-- board -->`` those of every task; ``<!-- beside NAME -->`` up to ``<!-- /beside -->`` has
+    the published figures ``NAME.csv`` of the folder ``figures`` beside the rows that were run.
     """
+    results = list(results)
     found = groups(results)
 
     def body(block: re.Match[str]) -> str:
@@ -109,8 +117,13 @@ def embed(results: Iterable[Result], page: Path) -> Path:
         lines = [line for group in wanted for line in _brief(group)]
         return "\n".join([block["start"], *lines, block["end"]])
 
+    def compared(block: re.Match[str]) -> str:
+        path = (figures or page.parent) / f"{block['name']}.csv"
+        return "\n".join([block["start"], *beside.table(path, results), block["end"]])
+
     text, count = BLOCK.subn(body, page.read_text(encoding="utf-8"))
-    if not count:
+    text, tables = BESIDE.subn(compared, text)
+    if not count + tables:
         raise Unmarked(
             f"{page} has no place for the board; add the lines '<!-- board -->' and "
             "'<!-- /board -->'."

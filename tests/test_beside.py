@@ -1,0 +1,66 @@
+"""Published figures beside ours: orders are compared, and reversals are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfbench import beside
+from sfbench.schema import Result
+from sfbench.tables import embed
+
+from simulators import result
+
+HEAD = "system,autoregression,vbench_total,row,source\n"
+
+
+def row(name: str, level: float) -> Result:
+    """A long-horizon row whose violation is ``level`` with little noise over eight prompts."""
+    noise = np.random.default_rng(ord(name)).normal(0, 0.001, 8)
+    return result(name, {f"p{i}": level + float(x) for i, x in enumerate(noise)})
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    path = tmp_path / "paper.csv"
+    path.write_text(
+        HEAD + "Best,chunk-wise,84.3,a,P\nMiddle,chunk-wise,83.5,b,P\nWorst,chunk-wise,82.3,c,P\n"
+        "Unread,chunk-wise,,d,P\nNot run,chunk-wise,80.0,e,P\n"
+    )
+    return path
+
+
+def test_an_equal_order_agrees_wholly(published: Path) -> None:
+    rows = [row("a", 0.1), row("b", 0.2), row("c", 0.3)]
+    (found,) = beside.agreements(beside.published.read(published), rows)
+    assert (found.rows, found.tau, found.told_apart, found.reversed) == (3, 1.0, 3, ())
+
+
+def test_a_reversal_is_named_and_a_tie_is_not(published: Path) -> None:
+    rows = [row("a", 0.3), row("b", 0.1), row("c", 0.1001), row("d", 0.0)]
+    (found,) = beside.agreements(beside.published.read(published), rows)
+    assert found.rows == 3 and found.tau < 0  # d was not published, e was not run
+    assert set(found.reversed) == {("b", "a"), ("c", "a")} and found.told_apart == 2
+    assert (
+        "0 as in the paper, 2 the other way (b better than a, c better than a)." in found.sentence
+    )
+
+
+def test_two_rows_have_no_order_to_speak_of(published: Path) -> None:
+    assert beside.agreements(beside.published.read(published), [row("a", 0.1), row("b", 0.2)]) == []
+
+
+def test_the_table_stands_between_its_marks(published: Path, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("x\n<!-- beside paper -->\nEARLIER\n<!-- /beside -->\ny\n")
+    embed([row("a", 0.1), row("b", 0.2), row("c", 0.3)], page, tmp_path)
+    text = page.read_text()
+    assert "EARLIER" not in text and text.startswith("x\n") and text.endswith("y\n")
+    assert (
+        "| Best | chunk-wise | 84.3 | a | 0.100 [" in text and "| Unread | chunk-wise | - |" in text
+    )
+    assert "Kendall's tau +1.00" in text and "Published: P" in text
+    embed([row("a", 0.1), row("b", 0.2), row("c", 0.3)], page, tmp_path)
+    assert page.read_text() == text

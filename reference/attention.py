@@ -13,10 +13,82 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention; ``q`` is ``[B, T, N, D]``, ``mask`` bool ``[Tq, Tk]``."""
+@dataclass(frozen=True)
+class Seen:
+    """Which frame sees which, bool ``[Fq, Fk]``, for frames of ``tokens`` tokens each."""
+
+    frames: Tensor
+    tokens: int
+    how: str = "auto"
+    """``dense``: one call under a token mask; ``blocks``: a call a group of frames that see the
+    same, on just what they see; ``flex``: one kernel that skips empty blocks (CUDA, compiled);
+    ``auto``: blocks where they are large enough to pay."""
+
+    BLOCK = 128
+    """Query tokens a group from which calls on blocks are faster than one under a mask: on a CPU
+    32 are even, 128 are 1.3 (diffusion forcing) and 2.9 times as fast (teacher forcing)."""
+
+    def groups(self) -> list[tuple[slice, list[slice]]]:
+        """Query frames that see the same, and the runs of frames that they see."""
+        rows = self.frames.tolist()
+        found: list[tuple[slice, list[slice]]] = []
+        start = 0
+        for stop in range(1, len(rows) + 1):
+            if stop == len(rows) or rows[stop] != rows[start]:
+                found.append((slice(start, stop), _runs(rows[start])))
+                start = stop
+        return found
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention under this mask; all are ``[B, N, T, D]``."""
+        groups = self.groups()
+        largest = max(q.stop - q.start for q, _ in groups) * self.tokens
+        if self.how == "flex":
+            return self._flex(q, k, v)
+        if self.how == "blocks" or (self.how == "auto" and largest >= self.BLOCK):
+            return torch.cat([self._block(q, k, v, *group) for group in groups], dim=2)
+        mask = self.frames.to(q.device)
+        mask = mask.repeat_interleave(self.tokens, 0).repeat_interleave(self.tokens, 1)
+        return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    def _block(self, q: Tensor, k: Tensor, v: Tensor, asks: slice, sees: list[slice]) -> Tensor:
+        keys, values = (
+            torch.cat([x[:, :, self._of(run)] for run in sees], dim=2)
+            if len(sees) > 1
+            else x[:, :, self._of(sees[0])]
+            for x in (k, v)
+        )
+        return nnf.scaled_dot_product_attention(q[:, :, self._of(asks)], keys, values)
+
+    def _of(self, frames: slice) -> slice:
+        return slice(frames.start * self.tokens, frames.stop * self.tokens)
+
+    def _flex(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        table, tokens = self.frames.to(q.device), self.tokens
+
+        def sees(b: Tensor, h: Tensor, asks: Tensor, seen: Tensor) -> Tensor:
+            return table[asks // tokens, seen // tokens]
+
+        blocks = create_block_mask(sees, None, None, q.shape[2], k.shape[2], device=q.device)
+        run = torch.compile(flex_attention) if q.is_cuda else flex_attention
+        out: Tensor = run(q, k, v, block_mask=blocks)
+        return out
+
+
+def _runs(seen: Sequence[bool]) -> list[slice]:
+    """Places that are true, as runs."""
+    framed = [False, *seen, False]
+    edges = [i for i in range(len(seen) + 1) if framed[i] != framed[i + 1]]
+    return [slice(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Seen | None = None) -> Tensor:
+    """Scaled dot-product attention; ``q`` is ``[B, T, N, D]``."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    out = nnf.scaled_dot_product_attention(q, k, v) if seen is None else seen.attend(q, k, v)
+    return out.transpose(1, 2)
 
 
 # --- rotary positions -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import KVCache, Rope, attend, rotate
+from .attention import KVCache, Rope, Seen, attend, rotate
 from .config import Preset
 from .schedule import x0_from_v
 
@@ -50,6 +50,8 @@ class DiT(nn.Module):
     """Whether a backward pass computes each block again instead of keeping its activations."""
     whole = True
     """Whether all parameters are at hand between calls (not so when they are sharded)."""
+    attention = "auto"
+    """How a mask is computed: see :class:`.attention.Seen`."""
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
@@ -102,14 +104,14 @@ class DiT(nn.Module):
         words = known.once(-1, lambda: (self.text_embedding(known.rows),))[0]
         rotary = cache.positions(positions) if cache else positions
         tables = self.rope.tables(rotary, x)
-        token_mask = None if mask is None else _per_token(mask.to(x.device), self.tokens)
+        seen = None if mask is None else Seen(mask, self.tokens, self.attention)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             past = cache.read(layer) if cache else None
             heard = None if self._recomputes else known.once(layer, partial(block.hear, words))
-            given = (tokens, modulation, words, heard, tables, token_mask, past)
+            given = (tokens, modulation, words, heard, tables, seen, past)
             if self._recomputes:
                 tokens, k, v = checkpoint(block, *given, use_reentrant=False)
             else:
@@ -199,7 +201,7 @@ class Block(nn.Module):
         text: Tensor,
         heard: tuple[Tensor, ...] | None,
         tables: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        seen: Seen | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns its k and v.
@@ -210,7 +212,7 @@ class Block(nn.Module):
             m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
         )
         attended, k, v = self.self_attn.over_video(
-            (self.norm1(x) * (1 + scale) + shift).flatten(1, 2), tables, mask, past
+            (self.norm1(x) * (1 + scale) + shift).flatten(1, 2), tables, seen, past
         )
         x = x + attended.view_as(x) * gate
         heard = heard or self.hear(text)
@@ -236,7 +238,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         tables: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        seen: Seen | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from tokens ``[B, T, d]`` to past and own tokens; returns un-roped new k and v."""
@@ -244,7 +246,7 @@ class Attention(nn.Module):
         all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
         own = slice(all_k.shape[1] - q.shape[1], None)
         q = rotate(q, (tables[0][own], tables[1][own]))
-        out = attend(q, rotate(all_k, tables), all_v, mask)
+        out = attend(q, rotate(all_k, tables), all_v, seen)
         attended: Tensor = self.o(out.flatten(2))
         return attended, k, v
 
@@ -283,8 +285,3 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     half = torch.arange(width // 2, dtype=torch.float64, device=t.device)
     angles = t.double()[..., None] * 10000 ** (-half / (width // 2))
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
-
-
-def _per_token(mask: Tensor, tokens: int) -> Tensor:
-    """Frame mask ``[F, F]`` to token mask ``[F S, F S]``."""
-    return mask.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from sfbench.reference.attention import KVCache, Rope, block_causal, clean_and_noisy, rotate
+from sfbench.reference.attention import (
+    KVCache,
+    Rope,
+    Seen,
+    attend,
+    block_causal,
+    clean_and_noisy,
+    rotate,
+)
 
 
 def test_rope_depends_on_relative_time_only() -> None:
@@ -88,3 +96,59 @@ def test_a_long_context_keeps_its_end() -> None:
     assert cache.frames == [4, 5, 6, 7]
     read = cache.read(0)
     assert read is not None and read[0].flatten().tolist() == list(range(8, 16))
+
+
+# --- masks without wasted blocks ------------------------------------------------------------------
+
+
+MASKS = {
+    "causal": block_causal(6, 2),
+    "sink": block_causal(8, 2, window=4, sink=2),
+    "teacher forcing": clean_and_noisy(6, 2, window=4),
+    "alone": clean_and_noisy(5, 2, alone=True),
+}
+
+
+def queries(frames: torch.Tensor, device: str = "cpu") -> list[torch.Tensor]:
+    shape, g = (2, frames.shape[0] * 3, 2, 16), torch.Generator().manual_seed(0)
+    three = [torch.randn(shape, generator=g) for _ in range(3)]
+    return [x.to(device).requires_grad_(True) for x in three]
+
+
+def agree(how: str, frames: torch.Tensor, device: str) -> None:
+    q, k, v = queries(frames, device)
+    out, dense = (attend(q, k, v, Seen(frames, 3, way)) for way in (how, "dense"))
+    torch.testing.assert_close(out, dense, rtol=1e-4, atol=1e-5)
+    toward = torch.randn_like(out)
+    gradients = (torch.autograd.grad(x, (q, k, v), toward) for x in (out, dense))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_blocks_compute_what_the_mask_says(name: str) -> None:
+    """Values and gradients are those of one call under the token mask."""
+    agree("blocks", MASKS[name], "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.compile")
+@pytest.mark.parametrize("name", MASKS)
+def test_the_flexible_kernel_sees_the_same(name: str) -> None:
+    q, k, v = (x.detach() for x in queries(MASKS[name]))  # on a CPU it has no backward pass
+    out, dense = (attend(q, k, v, Seen(MASKS[name], 3, way)) for way in ("flex", "dense"))
+    torch.testing.assert_close(out, dense, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", ["blocks", "flex"])
+@pytest.mark.parametrize("name", MASKS)
+def test_on_a_gpu_the_gradients_agree_too(name: str, how: str) -> None:
+    agree(how, MASKS[name], "cuda")
+
+
+def test_no_block_is_wasted() -> None:
+    """What is computed is what is seen, not a key more."""
+    frames = clean_and_noisy(12, 2, window=10)
+    groups = Seen(frames, 1).groups()
+    asked = sum((q.stop - q.start) * sum(s.stop - s.start for s in seen) for q, seen in groups)
+    assert asked == int(frames.sum()) < 0.3 * frames.numel()

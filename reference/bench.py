@@ -9,35 +9,59 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from .attention import block_causal, clean_and_noisy
+from .attention import Seen, attend, block_causal, clean_and_noisy
 from .catalogue import DEFAULT_PRESET
 from .codec import AutoEncoder
 from .config import Preset
-from .data import noise_for
-from .model import DiT
-from .objectives import flow_loss
+from .data import LatentPool, Pool, noise_for
+from .model import DiT, Text
+from .objective_dmd import DMD
+from .objective_fakes import Fakes, noised_truth, own_past, true_past
+from .objective_flow import DiffusionForcing, TeacherForcing
+from .objectives import Draw
 from .recipes import load_preset
 from .rollout import rollout
 from .schedule import Schedule
+from .text import text_encoder
 
 FPS = 16.0  # of the embedded world: what a live stream has to keep up with
 
 
 def main() -> None:
-    """Print the table for the default preset, on one thread."""
+    """Print the tables for the default preset, on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    bench = Bench(load_preset(DEFAULT_PRESET))
-    table = Table(title=f"preset {DEFAULT_PRESET}, one thread, batch 1 unless said")
+    small = Bench(load_preset(DEFAULT_PRESET))
+    _print(
+        f"preset {DEFAULT_PRESET}, one thread, batch 1 unless said",
+        [
+            *small.streaming(),
+            *small.training(8),
+            *small.sharing(),
+            *small.texting(),
+            *small.masking(),
+            *small.caching(),
+        ],
+    )
+    # One token a frame reads all weights for little work at each call, which a rollout has most of.
+    fine = Bench(load_preset(DEFAULT_PRESET, ["model.patch=1"]))
+    _print(f"preset {DEFAULT_PRESET}, {fine.net.tokens} tokens a frame", fine.training(4))
+
+
+def _print(title: str, rows: Sequence[Row]) -> None:
+    table = Table(title=title)
     for column in ("what", "first", "second", "ratio"):
         table.add_column(column, justify="left" if column == "what" else "right")
-    for row in (*bench.streaming(), *bench.training(), *bench.caching()):
+    for row in rows:
         table.add_row(*row)
     Console().print(table)
 
@@ -85,54 +109,107 @@ class Bench:
             ),
         ]
 
-    def training(self) -> list[Row]:
-        """One training step of each method, at an equal batch of 8."""
-        p, batch, frames = self.preset, 8, self.preset.data.frames
-        n, window, sink = p.model.frames_per_chunk, p.model.window, p.model.sink
-        x = torch.randn(batch, frames, *p.latent_shape)
-        text = self.text.expand(batch, -1, -1)
-        sigma = torch.rand(batch, frames) * 0.9 + 0.05
-        causal, both = (
-            block_causal(frames, n, window, sink),
-            clean_and_noisy(frames, n, window, sink),
+    def training(self, batch: int) -> list[Row]:
+        """A generator step of the paper's efficiency figure: the three ways to a clip, DMD on each.
+
+        Scores included; Self Forcing apart for each exit step. And teacher forcing's
+        own step, many-step, on the doubled sequence.
+        """
+        draw = self._draw(batch)
+        self_forcing, teacher_forcing, diffusion_forcing = (
+            self._distillation(draw, fakes) for fakes in (own_past, true_past, noised_truth)
         )
 
-        def diffusion_forcing() -> None:
-            self._descend(self.net(x, sigma, text, mask=causal), x, sigma)
+        def generator(objective: DMD, exit_step: int | None = None) -> None:
+            if exit_step is not None:
+                chunks = len(objective.student.chunks)
+                objective.student.exits = lambda *_: [exit_step] * chunks  # type: ignore[method-assign]
+            torch.autograd.backward(objective.loss("generator", 0)[0])
+            objective.generator.zero_grad(set_to_none=True)
 
-        def teacher_forcing() -> None:
-            out = self.net(
-                torch.cat((x, x), 1),
-                torch.cat((0 * sigma, sigma), 1),
-                text,
-                positions=[*range(frames), *range(frames)],
-                mask=both,
-            )
-            self._descend(out[:, frames:], x, sigma)
+        flow = {"DF": DiffusionForcing(draw, self.net), "TF": TeacherForcing(draw, self.net)}
 
-        schedule = Schedule.of(p.methods["self-forcing-dmd"].sampler)
+        def many_step(name: str) -> None:
+            torch.autograd.backward(flow[name].loss("generator", 0)[0])
+            self.net.zero_grad(set_to_none=True)
 
-        def noise(frames: Sequence[int], step: int) -> Tensor:
-            return self._noise(frames, step).expand(batch, -1, -1, -1, -1)
-
-        def self_forcing(exit_step: int) -> None:
-            exits = [exit_step] * (frames // n)
-            chunks = rollout(self.net, text, noise, schedule, frames=frames, exits=exits)
-            fake = torch.cat(list(chunks), 1)
-            with torch.no_grad():  # the two scores
-                self.net(fake, sigma, text)
-                self.net(fake, sigma, text)
-            self._descend(fake, x, sigma)
-
-        df, tf, *sf = in_turns(
-            diffusion_forcing, teacher_forcing, *(lambda e=e: self_forcing(e) for e in range(4))
+        steps = range(len(self_forcing.student.schedule))
+        tf, df, many_tf, many_df, *sf = in_turns(
+            lambda: generator(teacher_forcing),
+            lambda: generator(diffusion_forcing),
+            lambda: many_step("TF"),
+            lambda: many_step("DF"),
+            *(lambda e=e: generator(self_forcing, e) for e in steps),
         )
-        mean = sum(sf) / len(sf)
+        rows = [_row(f"a generator step: SF+DMD, {e + 1} steps; TF+DMD", sf[e], tf) for e in steps]
         return [
-            _row("a step: teacher forcing, diffusion forcing", tf, df),
-            _row("a generator step: self forcing (mean exit), diffusion forcing", mean, df),
-            _row("a generator step: self forcing (mean exit), teacher forcing", mean, tf),
+            *rows,
+            _row("a generator step: SF+DMD, mean exit; TF+DMD", sum(sf) / len(sf), tf),
+            _row("a generator step: SF+DMD, mean exit; DF+DMD", sum(sf) / len(sf), df),
+            _row("a many-step step: teacher forcing, diffusion forcing", many_tf, many_df),
         ]
+
+    def sharing(self) -> list[Row]:
+        """A step of both players: rollouts of their own, against one that they share."""
+        draw = self._draw(8)
+        own = self._distillation(draw, own_past)
+        draw_shared = self._draw(8, share_rollout=True)
+        shared = self._distillation(draw_shared, own_past)
+
+        def both(objective: DMD) -> None:
+            for player in ("generator", "critic"):
+                torch.autograd.backward(objective.loss(player, 0)[0])
+                objective.players[player].zero_grad(set_to_none=True)
+
+        slow, fast = in_turns(lambda: both(own), lambda: both(shared))
+        return [_row("generator and critic: a rollout each, one for both", slow, fast)]
+
+    def masking(self) -> list[Row]:
+        """Teacher forcing's attention with 64 tokens a frame: under a mask, block by block."""
+        frames, n, window = self.preset.data.frames, 2, self.preset.model.window
+        mask, heads = clean_and_noisy(frames, n, window), self.preset.model.heads
+        width = self.preset.model.dim // heads
+        q, k, v = (
+            torch.randn(2, 2 * frames * 64, heads, width, requires_grad=True) for _ in range(3)
+        )
+
+        def run(how: str) -> None:
+            torch.autograd.backward(attend(q, k, v, Seen(mask, 64, how)).sum())
+
+        dense, blocks = in_turns(lambda: run("dense"), lambda: run("blocks"))
+        return [_row("teacher forcing's attention: masked, in blocks", dense, blocks)]
+
+    def texting(self) -> list[Row]:
+        """A training rollout: text projected at each call, once."""
+        draw = self._draw(8)
+        student = self._distillation(draw, own_past).student
+        batch = draw.batch(0, 20)
+
+        def roll(fresh: bool) -> None:
+            plain = Text.once
+            if fresh:
+                Text.once = lambda self, layer, make: make()  # type: ignore[method-assign]
+            try:
+                torch.autograd.backward(own_past(student, batch, 0, 23).square().mean())
+            finally:
+                Text.once = plain  # type: ignore[method-assign]
+            self.net.zero_grad(set_to_none=True)
+
+        anew, once = in_turns(lambda: roll(True), lambda: roll(False))
+        return [_row("a rollout with gradient: text projected at each call, once", anew, once)]
+
+    def _draw(self, batch: int, **options: Any) -> Draw:
+        """The preset's Self Forcing on random latents."""
+        p = self.preset
+        p = replace(p, data=replace(p.data, clips=batch, clip_frames=p.data.frames))
+        method = replace(p.method("self-forcing-dmd"), batch=batch, **options)
+        shape = (batch, p.data.frames, *p.latent_shape)
+        latents = np.random.default_rng(0).standard_normal(shape).astype(np.float16)
+        return Draw(p, method, LatentPool(Pool(p.data), latents), text_encoder(p.text))
+
+    def _distillation(self, draw: Draw, fakes: Fakes) -> DMD:
+        critic, teacher = DiT(self.preset), DiT(self.preset)
+        return DMD(draw, self.net, critic, fakes, teacher)
 
     def caching(self) -> list[Row]:
         """The last chunk of a clip from the cache, against recomputing its context at each step."""
@@ -171,10 +248,6 @@ class Bench:
     def _noise(self, frames: Sequence[int], step: int) -> Tensor:
         parts = [noise_for([(0, f, step)], self.preset.latent_shape) for f in frames]
         return torch.stack(parts, 1)
-
-    def _descend(self, prediction: Tensor, x: Tensor, sigma: Tensor) -> None:
-        torch.autograd.backward(flow_loss(prediction, x, sigma, 0.4).mean())
-        self.net.zero_grad(set_to_none=True)
 
 
 def in_turns(*jobs: Callable[[], None], rounds: int = 5) -> list[float]:

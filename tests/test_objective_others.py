@@ -204,7 +204,7 @@ def test_an_anchor_holds_the_generator_to_true_clips(monkeypatch: pytest.MonkeyP
     assert float(loss - without) == pytest.approx(0.3 * figures["anchor_loss"])
 
 
-# --- rollouts longer than what is scored, and from an image ---------------------------------------
+# --- few-step lists, longer rollouts, and rollouts from an image -----------------------------------
 
 
 def student(
@@ -214,6 +214,26 @@ def student(
     model = {"window": 8} | (model or {})
     d = as_double(draw(method, **model), monkeypatch)
     return Student(d, network(0, **model), Schedule.of(FEW))
+
+
+@pytest.mark.parametrize("few", [(1000.0,), (1000.0, 500.0), (1000.0, 750.0, 500.0, 250.0)])
+@pytest.mark.parametrize("exits", ["same", "own", "last"])
+def test_a_list_of_any_length_and_every_way_to_leave_it(
+    few: tuple[float, ...], exits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = student(monkeypatch, exits=exits)
+    s.schedule = Schedule.of(replace(FEW, few=few))
+    drawn = [s.exits(step, 23, 6) for step in range(60)]
+    last = len(few) - 1
+    assert {e for exit in drawn for e in exit} == (
+        {last} if exits == "last" else set(range(last + 1))
+    )
+    assert all(len(set(exit)) == 1 for exit in drawn) == (exits != "own" or not last)
+    calls = asked(s)
+    clip = own_past(s, s.draw.batch(0, 20), 0, 23)
+    made = sum(1 for _, _, grad in calls if grad)
+    assert clip.shape[1] == 12 and made == 6
+    assert len(calls) == sum(e + 1 for e in s.exits(0, 23, 6)) + 5  # and five passes for the cache
 
 
 def asked(student: Student) -> list[tuple[range, torch.Tensor, bool]]:

@@ -14,8 +14,8 @@ CAUSAL := $(addprefix reference:,causvid diffusion-forcing diffusion-forcing@4 s
 
 # Rows of the preset `tiny`, ancestors first: those whose weights ship, and the rest.
 HEADLINE := codec diffusion-forcing teacher-forcing teacher causvid self-forcing-dmd
-ABLATION := tf-dmd self-forcing-sid self-forcing-gan bidirectional-dmd ode causal-ode consistency \
-	$(addprefix self-forcing-dmd-from-,ode causal-ode consistency) \
+ABLATION := tf-dmd self-forcing-sid self-forcing-gan bidirectional-dmd self-forcing-dmd-shared ode causal-ode \
+	consistency $(addprefix self-forcing-dmd-from-,ode causal-ode consistency) \
 	$(addsuffix -framewise,diffusion-forcing teacher-forcing causvid tf-dmd self-forcing-dmd \
 	self-forcing-sid self-forcing-gan)
 
@@ -34,7 +34,7 @@ help:
 	@echo "make bench        speed ratios on this machine"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
 	@echo "make test-vbench  build it, and drive every dimension that can be loaded (10 minutes)"
-	@echo "make gpu          tests that need a CUDA device"
+	@echo "make gpu          tests that need a CUDA device, then ten minutes of the preset base (GPU_PYTHON=...)"
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== environment in $(VENV) (torch first, so that nothing pulls a CUDA build) =="
@@ -92,8 +92,23 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.tasks.bench
 	$(BIN)/python -m sfbench.bench
 
-gpu: $(STAMP)
-	$(BIN)/python -m pytest -m gpu
+# With the interpreter whose torch sees the GPU, as an image brings it: nothing is installed into it
+# but, where it lacks pydantic, what lies in WHEELS (pip download --dest wheels pydantic). A folder of
+# links stands for an installation, so that no build tool is needed either.
+GPU_PYTHON  ?= $(PYTHON)
+GPU_MINUTES ?= 10
+GPU_PATH    := build/path
+WHEELS      ?= wheels
+
+gpu:
+	@mkdir -p $(GPU_PATH)/sfbench
+	@ln -sfn $(CURDIR)/sfbench/* $(CURDIR)/reference $(CURDIR)/tasks $(GPU_PATH)/sfbench/
+	@$(GPU_PYTHON) -c 'import pydantic' 2>/dev/null || [ ! -d $(WHEELS) ] || \
+		$(GPU_PYTHON) -m pip install --quiet --no-index --find-links $(WHEELS) pydantic
+	@echo "== tests that need a GPU =="
+	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m pytest -m gpu $$(grep -l 'mark\.gpu' tests/test_*.py)
+	@echo "== the preset base, about $(GPU_MINUTES) minutes =="
+	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu --minutes $(GPU_MINUTES)
 
 # torch goes first, or torchvision would pull a CUDA build of it; setuptools 81 lost what clip needs.
 $(VBENCH_STAMP):

@@ -1,17 +1,26 @@
 """Presets: typed, closed, and errors that name the nearest key."""
 
+import os
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from sfbench.reference.catalogue import presets
+from sfbench.reference.catalogue import HEADLINE, presets
 from sfbench.reference.config import ConfigError
+from sfbench.reference.methods import needs
 from sfbench.reference.recipes import from_dict, load_preset, recipe_hash, to_dict
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_presets_load_and_round_trip(name: str) -> None:
     preset = load_preset(name)
     assert from_dict(to_dict(preset)) == preset
-    assert {"codec", "teacher", "diffusion-forcing", "teacher-forcing"} <= preset.methods.keys()
+    assert {"teacher", "diffusion-forcing", "teacher-forcing"} <= preset.methods.keys()
+    assert ("codec" in preset.methods) == (preset.codec.kind == "learned")
 
 
 def test_an_override_reaches_its_field_and_nothing_else() -> None:
@@ -59,3 +68,21 @@ def test_a_recipe_is_what_determines_the_weights() -> None:
     wider = load_preset("smoke", ["model.dim=128"])
     assert recipe_hash(base, "codec") == recipe_hash(wider, "codec")  # made of pixels alone
     assert recipe_hash(base, "causvid") != recipe_hash(wider, "causvid")
+
+
+def test_make_trains_every_row_of_tiny_after_its_ancestors() -> None:
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("M")}
+    told = subprocess.run(
+        ["make", "-n", "reference", "ablation"],
+        cwd=ROOT,
+        env=outer,  # without what `make test` tells its children
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loops = re.findall(r"for row in ([^;]+);", told.stdout)
+    rows = [row for loop in loops for row in loop.split()]
+    tiny = load_preset("tiny")
+    assert sorted(rows) == sorted(tiny.methods) and rows[: len(HEADLINE)] == [*HEADLINE]
+    for place, row in enumerate(rows):
+        assert set(needs(tiny, row)) <= set(rows[:place]), row

@@ -204,7 +204,7 @@ def test_an_anchor_holds_the_generator_to_true_clips(monkeypatch: pytest.MonkeyP
     assert float(loss - without) == pytest.approx(0.3 * figures["anchor_loss"])
 
 
-# --- few-step lists, longer rollouts, and rollouts from an image -----------------------------------
+# --- few-step lists, longer rollouts, and rollouts from an image ----------------------------------
 
 
 def student(

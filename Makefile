@@ -97,6 +97,7 @@ bench: $(STAMP)
 # links stands for an installation, so that no build tool is needed either.
 GPU_PYTHON  ?= $(PYTHON)
 GPU_MINUTES ?= 10
+GPU_ARGS    ?=
 GPU_PATH    := build/path
 WHEELS      ?= wheels
 
@@ -108,7 +109,7 @@ gpu:
 	@echo "== tests that need a GPU =="
 	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m pytest -m gpu $$(grep -l 'mark\.gpu' tests/test_*.py)
 	@echo "== the preset base, about $(GPU_MINUTES) minutes =="
-	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu --minutes $(GPU_MINUTES)
+	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu --minutes $(GPU_MINUTES) $(GPU_ARGS)
 
 # torch goes first, or torchvision would pull a CUDA build of it; setuptools 81 lost what clip needs.
 $(VBENCH_STAMP):

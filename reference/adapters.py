@@ -32,7 +32,7 @@ from .model import DiT
 from .recipes import from_dict
 from .rollout import Noise, rollout
 from .schedule import Schedule
-from .text import VocabularyEncoder
+from .text import text_encoder
 
 BLANK = Prompt(id="blank", text="")
 
@@ -55,29 +55,46 @@ def load(rest: str) -> ReferenceModel:
         raise CheckpointError(
             f"'{rest}': after @ stands a number of denoising steps, not '{steps}'."
         )
-    return ReferenceModel(path, int(steps) if steps else None)
+    return read(path, int(steps) if steps else None)
+
+
+def read(path: Path, steps: int | None = None) -> ReferenceModel:
+    """A finished model; ``steps``: denoising steps, where its own are not wanted."""
+    tensors, card = load_weights(path)
+    row = str(card["name"])
+    preset = from_dict(card["preset"])
+    if preset.kind(row) not in methods_known():
+        raise CheckpointError(f"{path.name} holds '{row}', which is not a generator.")
+    network = DiT(preset.of(row))
+    load_into(network, tensors, path.name)
+    network.eval().requires_grad_(False)
+    return ReferenceModel(network, _codec_beside(path, preset, card), preset, row, card, steps)
+
+
+def in_training(network: DiT, codec: AutoEncoder, preset: Preset, row: str) -> ReferenceModel:
+    """A model as it is at this moment of its training."""
+    return ReferenceModel(network, codec, preset, row, {"notes": "in training"})
 
 
 class ReferenceModel:
     """A trained generator and its codec; causal (chunk by chunk) or bidirectional (all at once)."""
 
-    def __init__(self, path: Path, steps: int | None = None) -> None:
-        """``steps``: denoising steps, where the model's own are not wanted."""
-        tensors, card = load_weights(path)
-        method = str(card["name"])
-        preset = from_dict(card["preset"])
-        if preset.kind(method) not in methods_known():
-            raise CheckpointError(f"{path.name} holds '{method}', which is not a generator.")
-        self.preset: Preset = preset.of(method)
-        self.method, self.causal = method, methods_known()[preset.kind(method)].causal
-        self.schedule = _schedule(self.preset, method, steps)
-        self.text = VocabularyEncoder(self.preset.text)
-        self.network = DiT(self.preset)
-        load_into(self.network, tensors, path.name)
-        self.network.eval().requires_grad_(False)
-        self.codec = _codec_beside(path, self.preset, card)
+    def __init__(
+        self,
+        network: DiT,
+        codec: AutoEncoder,
+        preset: Preset,
+        row: str,
+        card: dict[str, Any],
+        steps: int | None = None,
+    ) -> None:
+        self.network, self.codec = network, codec
+        self.preset, self.method = preset.of(row), row
+        self.causal = methods_known()[preset.kind(row)].causal
+        self.schedule = _schedule(self.preset, row, steps)
+        self.text = text_encoder(self.preset.text)
         self._prepared: dict[str, Tensor] = {}
-        self.card = self._card(method, steps, card)
+        self.card = self._card(row, steps, card)
 
     def generate(
         self, request: Request, context: Frames | None = None
@@ -184,8 +201,8 @@ class ReferenceModel:
             name = f"{self.preset.name}-{name}"
         return ModelCard(
             name=name,
-            revision=card["sha256"][:12],
-            weights_sha256=card["sha256"],
+            revision=card.get("sha256", "unknown")[:12],
+            weights_sha256=card.get("sha256"),
             causal=self.causal,
             chunk=self.network.config.frames_per_chunk if self.causal else self.preset.data.frames,
             native_frames=self.preset.data.frames,
@@ -194,8 +211,8 @@ class ReferenceModel:
             scopes=SCOPES,
             steps=len(self.schedule),
             parameters=sum(p.numel() for p in self.network.parameters()),
-            train_core_hours=card["core_hours_with_ancestors"],
-            notes=f"{card['steps']} training steps, seed {card['seed']}",
+            train_core_hours=card.get("core_hours_with_ancestors"),
+            notes=card.get("notes") or f"{card['steps']} training steps, seed {card['seed']}",
         )
 
 

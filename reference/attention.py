@@ -133,6 +133,7 @@ class Rope:
 def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' angles."""
     turn = torch.complex(*tables)[None, :, None, :]
+    x = x.to(tables[0].dtype)  # under mixed precision x is in half
     return torch.view_as_real(
         torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * turn
     ).flatten(-2)

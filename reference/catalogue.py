@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 from .recipes import load_preset, preset_names
@@ -36,6 +37,7 @@ def weights() -> dict[str, tuple[Path, str | None]]:
     return {path.stem: (path, _hash_on_card(path.with_suffix(".json"))) for path in files}
 
 
+@cache  # reading them all takes a while, and a listing asks twice
 def presets() -> dict[str, list[str]]:
     """Each preset's methods, in the order of its file."""
     return {name: list(load_preset(name).methods) for name in preset_names()}

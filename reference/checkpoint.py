@@ -2,6 +2,7 @@
 
 A checkpoint is a folder ``step-00001000/`` of ``state.safetensors`` and ``state.json``; it counts
 only when its JSON is there and the hash in it fits, and it appears under its name by one rename.
+A sharded run's has several files of tensors (``checkpoint_shards.py``).
 """
 
 from __future__ import annotations
@@ -26,38 +27,53 @@ class CheckpointError(ValueError):
 
 def save_state(folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
     """Write ``step-N`` under ``folder`` and keep only it and the one before it."""
-    final = folder / f"step-{step:08d}"
     part = folder / f".part-{step:08d}-{os.getpid()}"
     part.mkdir(parents=True)
     try:
         file = part / "state.safetensors"
         save_file({k: v.contiguous() for k, v in tensors.items()}, file)
-        meta = {**meta, "step": step, "sha256": sha256(file)}
-        (part / "state.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
-        _sync(part)
-        if final.exists():
-            shutil.rmtree(final)
-        part.rename(final)
+        return publish(part, folder / f"step-{step:08d}", {**meta, "sha256": sha256(file)})
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    for old in sorted(folder.glob("step-*"))[:-2]:
+
+
+def publish(part: Path, final: Path, meta: dict[str, Any]) -> Path:
+    """Give a folder of tensors its JSON and its name; of older ones keep one."""
+    meta = {**meta, "step": int(final.name.removeprefix("step-"))}
+    (part / "state.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
+    _sync(part)
+    if final.exists():
+        shutil.rmtree(final)
+    part.rename(final)
+    for old in sorted(final.parent.glob("step-*"))[:-2]:
         shutil.rmtree(old)
     return final
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-    """The newest complete state under ``folder``, and a sentence for each one passed over."""
+def newest(folder: Path) -> tuple[Path, dict[str, Any], list[str]] | None:
+    """The newest complete state under ``folder``: its own folder, what its JSON says, and a
+    sentence for each one passed over."""
     skipped: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             meta = json.loads((path / "state.json").read_text())
-            file = path / "state.safetensors"
-            if sha256(file) != meta["sha256"]:
-                raise CheckpointError("its tensors do not match the hash in its state.json")
-            return load_file(file), meta, skipped
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            for name, expected in meta.get("files", {"state.safetensors": meta["sha256"]}).items():
+                if sha256(path / Path(name).name) != expected:
+                    raise CheckpointError("its tensors do not match the hash in its state.json")
+            return path, meta, skipped
+        except (OSError, ValueError, KeyError) as error:
             skipped.append(f"Checkpoint {path.name} is damaged ({error}); using the one before it.")
     return None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a state, whole, whoever wrote it."""
+    file = path / "state.safetensors"
+    if file.exists():
+        return load_file(file)
+    from .checkpoint_shards import load_whole  # torch imports much for it
+
+    return load_whole(path)
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> None:

@@ -142,6 +142,7 @@ class MethodConfig:
     ema: float = 0.995
     ema_start: int = 0  # the average starts as a copy of the weights at this update
     init: str = ""  # method whose weights this one starts from; "": random
+    given: str = ""  # weights made elsewhere that this row stands for; it is not trained
     lora: LoraConfig = field(default_factory=LoraConfig)
     evaluate_every: int = 0  # steps between evaluations on held-out prompts; 0: none
     patience: int = 0  # evaluations without a better one after which training stops; 0: never
@@ -186,6 +187,7 @@ class EngineConfig:
     checkpoint_blocks: bool = False  # recompute activations in the backward pass
     offload_teacher: bool = False  # keep its weights in the CPU's memory between uses
     sequence_parallel: int = 1  # processes that share the tokens of one sample
+    device: str = "auto"  # "cpu", "cuda", or "auto": a GPU for each process, if there are any
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .ancestry import refusal
 from .checkpoint import load_into
 from .codec import AutoEncoder, reconstruction_loss
 from .config import ConfigError, MethodConfig, Preset, unknown
@@ -30,7 +31,7 @@ from .objective_gan import GAN
 from .objective_init import CausalOde, Consistency, OdeRegression
 from .objective_sid import SiD
 from .objectives import Draw, Metrics, Objective
-from .text import VocabularyEncoder
+from .text import text_encoder, too_long
 
 Note = Callable[[str], None]
 
@@ -76,6 +77,8 @@ def ensure_known(preset: Preset, name: str) -> None:
     for row in preset.methods:
         if preset.kind(row) not in known:
             raise ConfigError(unknown("method", preset.kind(row), known))
+    if sentence := refusal(preset, name):
+        raise ConfigError(sentence)
 
 
 def order(preset: Preset) -> list[str]:
@@ -109,12 +112,14 @@ def build(preset: Preset, name: str, library: Library, cache: Path, note: Note) 
     """The objective of a row with its networks made and its ancestors loaded."""
     torch.manual_seed(preset.seed)  # initial weights; nothing after this uses the global generator
     config, kind, own = preset.method(name), preset.kind(name), preset.of(name)
-    pool = Pool(preset.data)
+    text, pool = text_encoder(preset.text), Pool(preset.data)
+    _tell(preset, pool, note)
     if kind == "codec":
+        pool.keep(cache, _every_tenth(note, "decoding"))  # it asks for single frames of any clip
         return CodecTraining(preset, config, pool)
     codec, card = load_codec(preset, library, name)
-    latents = LatentPool.open(pool, codec, card, cache, _every_tenth(note))
-    draw = Draw(own, config, latents, VocabularyEncoder(preset.text), cache)
+    latents = LatentPool.open(pool, codec, card, cache, _every_tenth(note, "encoding"))
+    draw = Draw(own, config, latents, text, cache)
     generator = _network(own, config.init, library, name)
     networks: dict[str, Any] = {}
     for role in _uses(kind):
@@ -146,10 +151,33 @@ def _network(preset: Preset, ancestor: str, library: Library, wanted_by: str) ->
     return network
 
 
-def _every_tenth(note: Note) -> Callable[[int, int], None]:
+def _tell(preset: Preset, pool: Pool, note: Note) -> None:
+    """What is made of one's own videos; refuses an encoder that does not know their words."""
+    if pool.own is None:
+        return
+    data, captions = preset.data, pool.captions()
+    if preset.text.kind == "vocabulary":
+        raise ConfigError(
+            "text.kind 'vocabulary' knows the words of the embedded world alone; pass "
+            f"--set text.kind=words to train on {data.dataset}."
+        )
+    there = len(pool.own.of_split(pool.split))
+    note(
+        f"{pool.count} clips of {data.clip_frames} frames, from {len(captions)} of the {there} "
+        f"training videos of {data.dataset}"
+    )
+    if sentence := too_long(captions, preset.text):
+        note(sentence)
+
+
+def _every_tenth(note: Note, doing: str) -> Callable[[int, int], None]:
+    tenths = 0
+
     def progress(done: int, total: int) -> None:
-        if done * 10 // total > (done - 32) * 10 // total:
-            note(f"encoding the training pool, {done}/{total} clips")
+        nonlocal tenths
+        if done * 10 // total > tenths:
+            tenths = done * 10 // total
+            note(f"{doing} the training pool, {done}/{total} clips")
 
     return progress
 
@@ -173,8 +201,9 @@ class CodecTraining:
         decoder_only = step >= self.config.steps * (1 - config.decoder_share)
         self.codec.train(not decoder_only)  # the batch norm's statistics freeze with the encoder
         windows = self.pool.windows(self.preset.seed, step, range(self.config.batch))
-        video = self.pool.pixels(windows, 1)
+        device = next(self.codec.parameters()).device
+        video = self.pool.pixels(windows, 1).to(device)
         keys = [(self.preset.seed, step, i, 2) for i in range(len(windows))]
-        noise = noise_for(keys, (1, *self.preset.latent_shape))
+        noise = noise_for(keys, (1, *self.preset.latent_shape)).to(device)
         loss = reconstruction_loss(self.codec, video, noise, config, decoder_only)
         return loss, {}

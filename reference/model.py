@@ -10,8 +10,10 @@ B batch, F frames, C H W latent channels and size, S tokens a frame, L text rows
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as nnf
@@ -21,6 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from .attention import KVCache, Rope, Seen, attend, rotate
 from .config import Preset
 from .schedule import x0_from_v
+
+if TYPE_CHECKING:
+    from .sequence import Sharing
 
 
 @dataclass
@@ -50,6 +55,8 @@ class DiT(nn.Module):
     """Whether a backward pass computes each block again instead of keeping its activations."""
     whole = True
     """Whether all parameters are at hand between calls (not so when they are sharded)."""
+    sharing: Sharing | None = None
+    """The processes with which the tokens of each sample are shared."""
     attention = "auto"
     """How a mask is computed: see :class:`.attention.Seen`."""
 
@@ -98,8 +105,11 @@ class DiT(nn.Module):
         batch, frames = x.shape[:2]
         positions = list(range(frames)) if positions is None else list(positions)
         tokens = self._patchify(x)
-        time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(x.dtype))
-        modulation = self.time_projection(time).unflatten(-1, (6, -1))
+        if self.sharing:
+            tokens = self.sharing.part(tokens)
+        with exact(x):
+            time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(x.dtype))
+            modulation = self.time_projection(time).unflatten(-1, (6, -1))
         known = self._known(text)
         words = known.once(-1, lambda: (self.text_embedding(known.rows),))[0]
         rotary = cache.positions(positions) if cache else positions
@@ -110,7 +120,8 @@ class DiT(nn.Module):
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             past = cache.read(layer) if cache else None
-            heard = None if self._recomputes else known.once(layer, partial(block.hear, words))
+            early = self.whole and not self._recomputes  # else in the block, where its weights are
+            heard = known.once(layer, partial(block.hear, words)) if early else None
             given = (tokens, modulation, words, heard, tables, seen, past)
             if self._recomputes:
                 tokens, k, v = checkpoint(block, *given, use_reentrant=False)
@@ -120,13 +131,24 @@ class DiT(nn.Module):
                 keys.append(k)
                 values.append(v)
             if features is not None:
-                features.append(tokens)
+                features.append(self.sharing.whole(tokens) if self.sharing else tokens)
         if cache and cache.graded:
             cache.newest = keys, values
         if cache and write:
             cache.write(positions, keys, values)
-        out = self._unpatchify(self.head(tokens, time), batch, frames)
+        with exact(x):
+            out = self.head(tokens.to(x.dtype), time)
+            if self.sharing:
+                out = self.sharing.whole(out)
+            out = self._unpatchify(out, batch, frames)
         return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
+
+    def share(self, sharing: Sharing) -> None:
+        """Share the tokens of each sample with other processes."""
+        self.sharing = sharing
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.self_attn.sharing = sharing
 
     @property
     def _recomputes(self) -> bool:
@@ -212,7 +234,7 @@ class Block(nn.Module):
             m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
         )
         attended, k, v = self.self_attn.over_video(
-            (self.norm1(x) * (1 + scale) + shift).flatten(1, 2), tables, seen, past
+            self.norm1(x) * (1 + scale) + shift, tables, seen, past
         )
         x = x + attended.view_as(x) * gate
         heard = heard or self.hear(text)
@@ -228,6 +250,9 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Projections with RMS-normalised queries and keys (over the full width, as in Wan)."""
 
+    sharing: Sharing | None = None
+    """If set, attention over video is that of some heads to all tokens."""
+
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -241,27 +266,42 @@ class Attention(nn.Module):
         seen: Seen | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend from tokens ``[B, T, d]`` to past and own tokens; returns un-roped new k and v."""
-        q, k, v = self._heads(self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x))
+        """Attend from tokens ``[B, F, S, d]`` to past and own ones; returns un-roped new k and v.
+
+        What is attended comes back as ``[B, T, d]``.
+        """
+        frames, x = x.shape[1], x.flatten(1, 2)
+        q, k = normed(self.norm_q, self.q(x)), normed(self.norm_k, self.k(x))
+        q, k, v = self._heads(q, k, self.v(x))
+        if self.sharing:
+            q, k, v = (self.sharing.to_heads(t, frames) for t in (q, k, v))
         all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
         own = slice(all_k.shape[1] - q.shape[1], None)
         q = rotate(q, (tables[0][own], tables[1][own]))
         out = attend(q, rotate(all_k, tables), all_v, seen)
+        if self.sharing:
+            out = self.sharing.to_tokens(out, frames)
         attended: Tensor = self.o(out.flatten(2))
         return attended, k, v
 
     def of_text(self, text: Tensor) -> tuple[Tensor, ...]:
         """Keys and values ``[B, L, N, D]`` of text rows ``[B, L, d]``."""
-        return tuple(self._heads(self.norm_k(self.k(text)), self.v(text)))
+        return tuple(self._heads(normed(self.norm_k, self.k(text)), self.v(text)))
 
     def over_text(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from tokens ``[B, T, d]`` to all text rows, padding included."""
-        (q,) = self._heads(self.norm_q(self.q(x)))
+        (q,) = self._heads(normed(self.norm_q, self.q(x)))
         attended: Tensor = self.o(attend(q, k, v).flatten(2))
         return attended
 
     def _heads(self, *tensors: Tensor) -> list[Tensor]:
         return [t.view(*t.shape[:2], self.heads, -1) for t in tensors]
+
+
+def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """In the precision of the norm's weights, which are not halved."""
+    out: Tensor = norm(x.to(norm.weight.dtype))
+    return out
 
 
 class Head(nn.Module):
@@ -278,6 +318,12 @@ class Head(nn.Module):
         shift, scale = (self.modulation + time.unsqueeze(2)).unbind(2)
         out: Tensor = self.head(self.norm(x) * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2))
         return out
+
+
+def exact(x: Tensor) -> AbstractContextManager[Any]:
+    """In ``x``'s own precision, as Wan computes time and output, whatever products are made in."""
+    mixed = torch.is_autocast_enabled(x.device.type)
+    return torch.autocast(x.device.type, enabled=False) if mixed else nullcontext()
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:

@@ -194,7 +194,7 @@ class DMD(Distillation):
             self.teacher,
             self.critic,
             batch.text,
-            self.draw.text([""]),
+            self.draw.blank(),
             self.score_levels(step, purpose + 1),
             self.score_noise(step, purpose + 2),
             self.config.real_guidance,

@@ -71,7 +71,7 @@ class Initialisation(ABC):
         true ones before it."""
         if causal:
             return clean_then_noisy(self.teacher, self.context, batch, x, sigma)
-        blank = self.draw.text([""])
+        blank = self.draw.blank()
         return guided(self.teacher, x, sigma, batch.text, blank, self.config.real_guidance)
 
     def error(self, out: Tensor, target: Tensor) -> tuple[Tensor, Metrics]:
@@ -88,6 +88,10 @@ class OdeRegression(Initialisation):
     def __init__(self, draw: Draw, generator: DiT, teacher: DiT) -> None:
         super().__init__(draw, generator, teacher)
         self._stored: Trajectories | None = None  # made at the first step that needs it
+
+    def prepare(self) -> None:
+        """Make the trajectories; while each process has the whole teacher, it makes some alone."""
+        self._trajectories()
 
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
         """From a state to the end, chunk by chunk independently."""
@@ -200,27 +204,29 @@ class Trajectories:
         """States ``[B, K + 1, F, C, H, W]`` of these trajectories, and their clips and prompts."""
         files = {n // PART: np.load(self.path(n // PART), mmap_mode="r") for n in numbers}
         states = np.stack([files[n // PART][n % PART] for n in numbers])
-        return torch.from_numpy(states).float(), self._batch(numbers)
+        kept = torch.from_numpy(states).float().to(self.owner.draw.device)
+        return kept, self._batch(numbers)
 
     def _batch(self, numbers: Sequence[int]) -> Batch:
         draw = self.owner.draw
         pool = draw.pool.pool
         windows = [pool.windows(draw.preset.seed + 60, n // PART, [n % PART])[0] for n in numbers]
-        return Batch(draw.pool.clips(windows), draw.text(pool.prompts(windows)))
+        text = draw.text(pool.prompts(windows))
+        return Batch(draw.pool.clips(windows).to(draw.device), text.to(draw.device))
 
     @torch.no_grad()
     def _make(self, part: int) -> None:
         owner, numbers = self.owner, range(part * PART, (part + 1) * PART)
         batch, draw = self._batch(numbers), owner.draw
         keys = [(draw.preset.seed, n, 63) for n in numbers]
-        x = noise_for(keys, (owner.frames, *draw.preset.latent_shape))
+        x = noise_for(keys, (owner.frames, *draw.preset.latent_shape)).to(draw.device)
         kept = []
         for step, level in enumerate(owner.ode.sigmas):
             if step in owner.at:
                 kept.append(x)
             x0 = owner.drift(x, batch, x.new_full(x.shape[:2], level), self.causal)
             x = owner.ode.advance(x, x0, step, x) if step + 1 < len(owner.ode) else x0
-        states = torch.stack([*kept, x], dim=1).half().numpy()
+        states = torch.stack([*kept, x], dim=1).half().cpu().numpy()
         unfinished = self.folder / f".{part:05d}.{os.getpid()}.part"
         with unfinished.open("wb") as file:
             np.save(file, states)

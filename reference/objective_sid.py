@@ -30,7 +30,7 @@ class SiD(Distillation):
         """The identity's estimate of the Fisher divergence at ``x_t``."""
         assert self.teacher is not None
         sigma, noise = self.score_levels(step, purpose + 1), self.score_noise(step, purpose + 2)
-        x_t, blank = add_noise(x, noise, sigma), self.draw.text([""])
+        x_t, blank = add_noise(x, noise, sigma), self.draw.blank()
         with frozen(self.critic):
             f_fake = self.critic(x_t, sigma, batch.text)
         f_real = guided(self.teacher, x_t, sigma, batch.text, blank, self.config.real_guidance)

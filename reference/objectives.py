@@ -20,6 +20,7 @@ from .config import MethodConfig, Preset
 from .data import LatentPool, keyed, noise_for
 from .text import TextEncoder
 
+CPU = torch.device("cpu")
 Metrics = dict[str, float | list[float]]
 """Figures for the log; a list has one value a chunk."""
 
@@ -75,6 +76,8 @@ class Draw:
     """This process among how many."""
     samples: range = range(0)
     """Which of the batch's samples are computed now, by their number in the whole batch."""
+    device: torch.device = CPU
+    """Where what is drawn is wanted. All is drawn on the CPU, so that machines agree."""
 
     def __post_init__(self) -> None:
         self.samples = self.samples or range(self.method.batch)
@@ -90,7 +93,11 @@ class Draw:
         prompts = self.pool.pool.prompts(windows)
         dropped = self.uniform(step, 7 + purpose, 1)[:, 0] < self.method.drop_text
         prompts = ["" if drop else p for drop, p in zip(dropped, prompts, strict=True)]
-        return Batch(self.pool.clips(windows), self.text(prompts))
+        return Batch(self.pool.clips(windows).to(self.device), self.text(prompts).to(self.device))
+
+    def blank(self) -> Tensor:
+        """The empty prompt's rows, ``[1, L, D]``."""
+        return self.text([""]).to(self.device)
 
     def uniform(
         self, step: int, purpose: int, count: int, samples: Sequence[int] | None = None
@@ -98,11 +105,12 @@ class Draw:
         """Numbers in 0..1, ``[B, count]``; of the samples asked for, or of others."""
         seed, chosen = self.preset.seed, self.samples if samples is None else samples
         rows = [keyed(seed, step, i, purpose).random(count) for i in chosen]
-        return torch.from_numpy(np.stack(rows)).float()
+        return torch.from_numpy(np.stack(rows)).float().to(self.device)
 
     def noise(self, step: int, purpose: int, frames: int) -> Tensor:
         """Standard normal ``[B, frames, C, H, W]``."""
-        return noise_for(self._keys(step, purpose), (frames, *self.preset.latent_shape))
+        shape = (frames, *self.preset.latent_shape)
+        return noise_for(self._keys(step, purpose), shape).to(self.device)
 
     def rollout_noise(self, step: int, purpose: int) -> Callable[[Sequence[int], int], Tensor]:
         """Noise for a rollout, keyed by frame and denoising step too."""
@@ -111,7 +119,7 @@ class Draw:
         def noise(frames: Sequence[int], denoising: int) -> Tensor:
             shape = self.preset.latent_shape
             parts = [noise_for([(*k, f, denoising) for k in keys], shape) for f in frames]
-            return torch.stack(parts, dim=1)
+            return torch.stack(parts, dim=1).to(self.device)
 
         return noise
 

@@ -73,6 +73,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "shapes-1": "sfbench.tasks.shapes:Shapes",
         "shapes-2": "sfbench.tasks.shapes:Shapes",
         "folder": "sfbench.video_folder:VideoFolder",  # named folder:PATH
+        "shards": "sfbench.video_shards:VideoShards",  # named shards:PATTERN
     },
     # Image features: `uint8 [N, H, W, 3] -> [N, D]`.
     "features": {
@@ -90,9 +91,17 @@ BUILTINS: dict[str, dict[str, str]] = {
         "truth": "sfbench.reference.adapters:truth_row",
         "replay": "sfbench.models:replay_row",
     },
-    # Called as train(preset, method, overrides, out, resume).
+    # Called as train(preset, method, overrides, out, resume, evaluation=evaluator).
     "trainers": {
         "reference": "sfbench.reference.trainer:train",
+    },
+    # show(preset, method, overrides, out, ...): what a training run takes, without torch.
+    "planners": {
+        "reference": "sfbench.reference.dry_run:show",
+    },
+    # evaluator(dataset, size)(model): what a run in training is watched and chosen by.
+    "evaluators": {
+        "reference": "sfbench.tasks.telemetry:Selection",
     },
     # What ships, without importing what is slow to import.
     "listings": {

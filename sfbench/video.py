@@ -8,8 +8,10 @@ size of a frame is checked before the first one is decoded. All checks are those
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +44,18 @@ class VideoError(ValueError):
     """A video file that cannot be used; the text is one sentence."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """A video file in memory, as one that came out of a shard."""
+
+    name: str
+    data: bytes
+
+
+Source = Path | Held
+"""What can be read as a video."""
+
+
 def write_clip(path: Path, frames: Frames, fps: float, crf: int = 0) -> str:
     """Write ``uint8 [T, H, W, 3]`` as H.264 in RGB, atomically; without loss unless ``crf`` > 0.
 
@@ -68,7 +82,7 @@ def pixel_hash(frames: Frames) -> str:
 
 
 def read_clip(
-    path: Path, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS
+    path: Source, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS
 ) -> tuple[Frames, float]:
     """All frames ``uint8 [T, H, W, 3]`` of a video, and its frames per second.
 
@@ -78,7 +92,7 @@ def read_clip(
         return np.stack(list(reader)), reader.fps
 
 
-def stream(path: Path, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS) -> Reader:
+def stream(path: Source, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS) -> Reader:
     """Open a video to be read frame by frame, in memory that does not grow with its length.
 
     ::
@@ -100,15 +114,16 @@ class Reader:
     height: int
     width: int
 
-    def __init__(self, path: Path, max_frames: int, max_pixels: int) -> None:
+    def __init__(self, path: Source, max_frames: int, max_pixels: int) -> None:
         import av
 
         self._path, self._max_frames = path, max_frames
-        if not path.is_file():
+        if isinstance(path, Path) and not path.is_file():
             raise VideoError(f"{path.name} is not a file.")
+        file = path.resolve() if isinstance(path, Path) else io.BytesIO(path.data)
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
         with _told(path):
-            self._container = av.open(path.resolve(), options=options)
+            self._container = av.open(file, "r", options=options)
         try:
             self._stream = _video_stream(path, self._container)
             _ensure_size(path, self._stream, max_pixels)
@@ -173,7 +188,7 @@ class Reader:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Source) -> Iterator[None]:
     """What the decoder raises, as one sentence."""
     import av
 
@@ -184,7 +199,7 @@ def _told(path: Path) -> Iterator[None]:
         raise VideoError(f"{path.name} cannot be read as video ({reason}).") from None
 
 
-def _video_stream(path: Path, container: av.container.InputContainer) -> VideoStream:
+def _video_stream(path: Source, container: av.container.InputContainer) -> VideoStream:
     if not container.streams.video:
         raise VideoError(f"{path.name} holds no video stream.")
     found = container.streams.video[0]
@@ -193,7 +208,7 @@ def _video_stream(path: Path, container: av.container.InputContainer) -> VideoSt
     return found
 
 
-def _ensure_size(path: Path, stream: VideoStream, max_pixels: int) -> None:
+def _ensure_size(path: Source, stream: VideoStream, max_pixels: int) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if not 0 < width * height <= max_pixels:
         raise VideoError(
@@ -207,7 +222,7 @@ def _pixels(frame: Any) -> Frames:
 
 
 def _ensure_whole(
-    path: Path,
+    path: Source,
     container: av.container.InputContainer,
     stream: VideoStream,
     count: int,

@@ -5,6 +5,8 @@ A caption is the text of a ``.txt`` file beside the video, or a line of ``captio
 ``file`` and ``text``; without any it is the file's name. Frames are cut to the shape that is asked
 for around the middle, scaled, and brought to the rate by leaving some out.
 
+What is true of any videos of one's own, wherever they are kept, is :class:`OwnVideos`.
+
 T frames, H height, W width.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +25,11 @@ import numpy as np
 
 from .interfaces import Frames
 from .schema import SceneRef, digest
-from .video import SUFFIXES, VideoError, stream
+from .video import SUFFIXES, Source, VideoError, stream
 
-SCHEME = "folder"
+SCHEME, SHARDS = "folder", "shards"
+OWN = (f"{SCHEME}:", f"{SHARDS}:")
+"""How the names of datasets begin that hold videos of one's own."""
 TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
 FILE_COLUMNS = ("file", "file_name", "path", "video")
 TEXT_COLUMNS = ("text", "caption", "prompt")
@@ -37,7 +42,7 @@ SLOWER = 1.01  # a file's rate may be this much under the rate that is wanted
 
 
 class FolderError(ValueError):
-    """A folder that cannot be used as a dataset; the text is one sentence."""
+    """Videos that cannot be used as a dataset; the text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,16 @@ class Filmed:
     """One true video, its header read."""
 
     path: Path
+    """In a shard: the name that it has there."""
     text: str
     sha256: str
     fps: float
     frames: int | None
     """As the header says; ``None`` where it does not."""
+    height: int
+    width: int
+    row: int = 0
+    """Its number in the shards."""
 
     @property
     def split(self) -> str:
@@ -62,31 +72,39 @@ class Filmed:
         return None if self.frames is None else int(self.frames * fps / self.fps + 1e-6)
 
 
-class VideoFolder:
-    """Implements :class:`sfbench.interfaces.Dataset`; scenes are numbered in order of file names.
+class OwnVideos(ABC):
+    """Implements :class:`sfbench.interfaces.Dataset`; scenes are numbered in order of names.
 
-    The split ``all`` is the whole folder, for one that holds nothing but held-out videos.
+    The split ``all`` is the whole of it, for a dataset that holds nothing but held-out videos.
     """
 
     def __init__(
-        self, name: str, size: int | tuple[int, int] | None = None, fps: float | None = None
+        self,
+        scheme: str,
+        videos: Sequence[Filmed],
+        size: int | tuple[int, int] | None = None,
+        fps: float | None = None,
     ) -> None:
-        """``name``: ``folder:PATH``; ``size``: pixels a side, or height and width.
+        """``size``: pixels a side, or height and width.
 
         Size and rate are, unless said, those of most of the videos.
         """
-        self.root = Path(name.removeprefix(f"{SCHEME}:")).expanduser()
-        self.videos = _find(self.root)
-        self.fps = fps or Counter(v.fps for v in self.videos).most_common(1)[0][0]
-        for video in self.videos:
+        self.videos = videos
+        self.fps = fps or Counter(v.fps for v in videos).most_common(1)[0][0]
+        for video in videos:
             if video.fps * SLOWER < self.fps:
                 raise FolderError(
                     f"{video.path.name} runs at {video.fps:g} frames a second, and {self.fps:g} "
                     "are wanted, which it does not have; ask for fewer, or leave it out."
                 )
-        self.shape = _shape(size, self.videos)
-        self.level = f"{SCHEME}:{digest([[v.sha256, v.text] for v in self.videos])}"
+        self.shape = (size, size) if isinstance(size, int) else size or _usual_shape(videos)
+        self.level = f"{scheme}:{digest([[v.sha256, v.text] for v in videos])}"
+        self._by_split: dict[str, list[Filmed]] = {}
         self._cache: OrderedDict[tuple[str, int], Frames] = OrderedDict()
+
+    @abstractmethod
+    def _source(self, video: Filmed) -> Source:
+        """Where a video's bytes are."""
 
     def of_split(self, split: str, frames: int = 0) -> list[SceneRef]:
         """The scenes of a split that are known to have ``frames`` frames or more."""
@@ -97,6 +115,10 @@ class VideoFolder:
             for n, length in enumerate(lengths)
             if length is None or length >= frames
         ]
+
+    def length(self, ref: SceneRef) -> int | None:
+        """Frames that a scene has; ``None`` where its header does not say."""
+        return self._video(ref).length(self.fps)
 
     def clip(self, ref: SceneRef, frames: int, start: int = 0) -> Frames:
         """True frames ``uint8 [frames, H, W, 3]``; raises :class:`.video.VideoError`."""
@@ -110,6 +132,20 @@ class VideoFolder:
             self._cache.popitem(last=False)
         return kept[start:stop].copy()
 
+    def clips(self, ref: SceneRef, frames: int, starts: Sequence[int]) -> Iterator[Frames]:
+        """Clips that follow one another, in one pass and in the memory of one clip.
+
+        ``starts`` ascend by ``frames`` or more.
+        """
+        later = list(starts)
+        taken: list[Frames] = []
+        for index, frame in enumerate(self._read(self._video(ref), starts[-1] + frames)):
+            if index >= later[0]:
+                taken.append(frame)
+            if len(taken) == frames:
+                yield np.stack(taken)
+                taken, later = [], later[1:]
+
     def prompt(self, ref: SceneRef) -> str:
         """Its caption."""
         return self._video(ref).text
@@ -122,19 +158,36 @@ class VideoFolder:
     def _chosen(self, split: str) -> list[Filmed]:
         if split != WHOLE and split not in SPLITS:
             raise FolderError(f"There is no split '{split}'; they are {', '.join(SPLITS)}.")
-        return [v for v in self.videos if split in (WHOLE, v.split)]
+        if split not in self._by_split:
+            self._by_split[split] = [v for v in self.videos if split in (WHOLE, v.split)]
+        return self._by_split[split]
 
     def _read(self, video: Filmed, count: int) -> Iterator[Frames]:
         """The first frames of a video, as they are wanted."""
         made = 0
-        with stream(video.path) as reader:
+        with stream(self._source(video)) as reader:
             for index, frame in enumerate(reader):
-                if made < count and index == int(made * video.fps / self.fps + 1e-6):
+                # A video that is a little slower than what is wanted shows a frame twice.
+                while made < count and index == int(made * video.fps / self.fps + 1e-6):
                     made += 1
                     yield fitted(frame, *self.shape)
                 if made == count:
                     return
         raise VideoError(f"{video.path.name} has {made} of the {count} frames that are needed.")
+
+
+class VideoFolder(OwnVideos):
+    """A folder's videos."""
+
+    def __init__(
+        self, name: str, size: int | tuple[int, int] | None = None, fps: float | None = None
+    ) -> None:
+        """``name``: ``folder:PATH``; ``size``: pixels a side, or height and width."""
+        self.root = Path(name.removeprefix(f"{SCHEME}:")).expanduser()
+        super().__init__(SCHEME, _find(self.root), size, fps)
+
+    def _source(self, video: Filmed) -> Source:
+        return video.path
 
 
 def fitted(frame: Frames, height: int, width: int) -> Frames:
@@ -178,14 +231,19 @@ def _filmed(root: Path, path: Path, captions: dict[str, str]) -> Filmed:
     text = captions.get(path.relative_to(root).as_posix())
     if text is None:
         text = beside.read_text(encoding="utf-8") if beside.is_file() else path.stem
-    try:
-        with stream(path) as reader:
-            fps, frames = reader.fps, reader.declared_frames
-    except VideoError as error:
-        raise FolderError(f"{str(error).removesuffix('.')}; mend it, or take it away.") from None
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Filmed(path, " ".join(text.split()), sha256, fps, frames)
+    return filmed(path, path, text, sha256)
+
+
+def filmed(source: Source, path: Path, text: str, sha256: str, row: int = 0) -> Filmed:
+    """A video with what its header says; one that has none is refused."""
+    try:
+        with stream(source) as reader:
+            header = (reader.fps, reader.declared_frames, reader.height, reader.width)
+    except VideoError as error:
+        raise FolderError(f"{str(error).removesuffix('.')}; mend it, or take it away.") from None
+    return Filmed(path, " ".join(text.split()), sha256, *header, row)
 
 
 def _captions(root: Path) -> dict[str, str]:
@@ -224,13 +282,5 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield number, found
 
 
-def _shape(size: int | tuple[int, int] | None, videos: Sequence[Filmed]) -> tuple[int, int]:
-    if isinstance(size, int):
-        return size, size
-    if size is not None:
-        return size
-    shapes: Counter[tuple[int, int]] = Counter()
-    for video in videos:
-        with stream(video.path) as reader:
-            shapes[reader.height, reader.width] += 1
-    return shapes.most_common(1)[0][0]
+def _usual_shape(videos: Sequence[Filmed]) -> tuple[int, int]:
+    return Counter((v.height, v.width) for v in videos).most_common(1)[0][0]

@@ -61,11 +61,12 @@ class LongHorizon:
         tier: str = "full",
         size: int = 32,
         seeds: Sequence[int] | None = None,
+        split: str = "test",
     ) -> None:
-        """``seeds`` replaces the tier's; ``size`` is pixels a side."""
+        """``seeds`` replaces the tier's; ``size`` is pixels a side; ``split``: whose scenes."""
         if tier not in TIERS:
             raise ValueError(f"unknown tier '{tier}'; the tiers are {', '.join(TIERS)}")
-        self.world = Shapes(dataset, size)
+        self.world, self.split = Shapes(dataset, size), split
         self.count, default = TIERS[tier]
         self.seeds = tuple(default if seeds is None else seeds)
         if not self.seeds:
@@ -118,7 +119,7 @@ class LongHorizon:
         return Prompt(id=f"{ref.split}-{index}", text=self.world.prompt(ref), scene=ref)
 
     def _ref(self, index: int) -> SceneRef:
-        return SceneRef(dataset=self.world.level, split="test", index=index)
+        return SceneRef(dataset=self.world.level, split=self.split, index=index)
 
     def _geometry(self, frames: int) -> Geometry:
         return Geometry(

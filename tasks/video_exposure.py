@@ -10,7 +10,8 @@ says only whether the context helps: nobody knows what else could have happened,
 
 By default the videos are those of the embedded world, taken as if nothing were known of it: there
 these measures can be held against the exact ones. ``--dataset folder:PATH`` takes videos of one's
-own (:mod:`sfbench.video_folder`), which the model must not have been trained on.
+own (:mod:`sfbench.video_folder`), or ``shards:PATTERN``, which the model must not have been trained
+on; ``--set split=test`` leaves out those that training takes.
 
 ====== ====== ===== ===== ========== ======== ======== ======
 tier   videos seeds whole diagnostic prefixes requests frames
@@ -48,7 +49,7 @@ from sfbench.schema import (
     Validity,
     digest,
 )
-from sfbench.video_folder import SCHEME, WHOLE
+from sfbench.video_folder import OWN, WHOLE
 
 from .conclusion import Conclusion
 from .continuations import ARMS, COMPARED, Plan, role
@@ -97,7 +98,7 @@ class VideoExposure:
         for name, count in (("prefix", prefix), ("frames", frames), ("fps", fps)):
             if count is not None and not (isinstance(count, int | float) and count > 0):
                 raise ValueError(f"{name} is '{count}', and must be a number above 0")
-        own_videos = dataset.startswith(f"{SCHEME}:")
+        own_videos = dataset.startswith(OWN)
         given = {"size": size, "fps": fps}
         self.world = registry.load_dataset(dataset)(
             dataset, **{name: value for name, value in given.items() if value is not None}

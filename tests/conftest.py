@@ -15,8 +15,11 @@ TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))  # for `import fakes`, here and in children
 
 LONGEST = (
+    "distributed",
     "video_exposure",
     "trainer",
+    "own_videos",
+    "gpu_run",
     "page_browser",
     "quality",
     "plugins",

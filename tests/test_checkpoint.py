@@ -15,9 +15,10 @@ def test_a_damaged_newest_state_is_passed_over(tmp_path: Path) -> None:
         ckpt.save_state(tmp_path, step, {"x": torch.full((3,), float(step))}, {"recipe": "r"})
     newest = tmp_path / "step-00000010" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-4])
-    found = ckpt.load_newest(tmp_path)
+    found = ckpt.newest(tmp_path)
     assert found is not None
-    tensors, meta, skipped = found
+    path, meta, skipped = found
+    tensors = ckpt.load_tensors(path)
     assert meta["step"] == 5 and tensors["x"].tolist() == [5.0] * 3
     assert len(skipped) == 1 and "step-00000010" in skipped[0]
 
@@ -25,7 +26,7 @@ def test_a_damaged_newest_state_is_passed_over(tmp_path: Path) -> None:
 def test_a_state_without_its_json_does_not_count(tmp_path: Path) -> None:
     ckpt.save_state(tmp_path, 5, {"x": torch.ones(1)}, {})
     (tmp_path / "step-00000005" / "state.json").unlink()
-    assert ckpt.load_newest(tmp_path) is None
+    assert ckpt.newest(tmp_path) is None
 
 
 def test_two_states_are_kept_and_no_parts_left(tmp_path: Path) -> None:

@@ -249,20 +249,27 @@ def test_threads_are_set_before_libraries_read_them(
 
 def test_training_is_handed_its_options(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[tuple[object, ...]] = []
-    monkeypatch.setattr(registry, "load", lambda kind, name: lambda *a: handed.append(a))
+
+    def load(kind: str, name: str) -> object:
+        """The evaluator is told by its name, the trainer keeps what it is given."""
+        if kind == "evaluators":
+            return f"{kind}:{name}"
+        return lambda *given, evaluator: handed.append((*given, evaluator))
+
+    monkeypatch.setattr(registry, "load", load)
     assert said("train-reference")[0] == 0
     options = ["--preset", "smoke", "--method", "teacher", "--set", "a=1", "--set", "b=2"]
     assert said("train-reference", *options, "--out", "o", "--resume")[0] == 0
     assert handed == [
-        ("tiny", "all", [], None, False),
-        ("smoke", "teacher", ["a=1", "b=2"], Path("o"), True),
+        ("tiny", "all", [], None, False, "evaluators:reference"),
+        ("smoke", "teacher", ["a=1", "b=2"], Path("o"), True, "evaluators:reference"),
     ]
 
 
 def test_an_interrupted_training_says_how_to_go_on(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, evaluator: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(registry, "load", lambda kind, name: interrupted)

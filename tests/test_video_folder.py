@@ -116,6 +116,24 @@ def test_a_higher_rate_is_refused(folder: Path) -> None:
         VideoFolder(name(folder), fps=24)
 
 
+def test_a_rate_that_is_a_little_slower_shows_a_frame_twice(tmp_path: Path) -> None:
+    """29.97 frames a second are taken as 30."""
+    write_clip(tmp_path / "film.mp4", film(0), fps=15.9)
+    dataset = VideoFolder(name(tmp_path), fps=16)
+    (ref,) = dataset.of_split("all", frames=8)
+    assert dataset.clip(ref, 8)[:, 0, 0, 0].tolist() == [0, 0, 1, 2, 3, 4, 5, 6]
+
+
+def test_clips_that_follow_one_another_are_read_in_one_pass(folder: Path) -> None:
+    dataset = VideoFolder(name(folder))
+    (ref, *_) = dataset.of_split("all")
+    clips = [*dataset.clips(ref, 3, [0, 4])]
+    assert len(clips) == 2 and not dataset._cache
+    assert (clips[0] == film(0)[:3]).all() and (clips[1] == film(0)[4:7]).all()
+    with pytest.raises(VideoError, match="has 8 of the 9 frames"):
+        [*dataset.clips(ref, 3, [0, 6])]
+
+
 @pytest.mark.parametrize(("height", "width"), [(12, 12), (48, 32), (10, 40)])
 def test_the_middle_is_cut_and_scaled(height: int, width: int) -> None:
     rows, columns = np.mgrid[0:24, 0:32].astype(np.float64)

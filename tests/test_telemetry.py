@@ -1,0 +1,136 @@
+"""Training is watched on held-out scenes, and stops on what it sees; and it is drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sfbench.reference import trainer
+from sfbench.reference.checkpoint import load_weights
+from sfbench.reference.telemetry import Telemetry, report
+from sfbench.tasks.rows import oracle_row
+from sfbench.tasks.telemetry import NotEvaluated, Selection
+
+SHORT = [
+    "data.clips=32",
+    "methods.codec.steps=2",
+    "methods.diffusion-forcing.steps=9",
+    "methods.diffusion-forcing.evaluate_every=2",
+    "methods.diffusion-forcing.patience=2",
+]
+SCORES = [0.9, 0.5, 0.7, 0.6, 0.1]
+
+
+class Judge:
+    """An evaluator that says what it is told to, and remembers whom it saw."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores, self.seen = scores, []
+
+    def __call__(self, dataset: str, shape: tuple[int, int]) -> Any:
+        assert (dataset, shape) == ("shapes-1", (16, 16))
+        return self.evaluate
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        assert model.card.name == "smoke-diffusion-forcing" and model.card.weights_sha256 is None
+        self.seen.append({k: v.clone() for k, v in model.network.state_dict().items()})
+        score = self.scores[len(self.seen) - 1]
+        return {"drift": score, "drift_low": score - 0.1, "drift_high": score + 0.1, "score": score}
+
+
+def run(out: Path, judge: Judge, *more: str, resume: bool = False) -> None:
+    trainer.train("smoke", "diffusion-forcing", [*SHORT, *more], out, resume, evaluator=judge)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    trainer.train("smoke", "codec", SHORT, tmp_path)
+    return tmp_path
+
+
+def weights(out: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    return load_weights(out / "weights" / "smoke-diffusion-forcing.safetensors")
+
+
+def test_a_run_stops_when_it_gets_no_better_and_ships_its_best(out: Path) -> None:
+    judge = Judge(SCORES)
+    run(out, judge)
+    tensors, card = weights(out)
+    assert card["steps"] == 8 and len(judge.seen) == 4  # the best at 4, two worse at 6 and 8
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, judge.seen[1][name].half().float()), name
+    assert card["selection"].startswith(
+        "the averaged (EMA) weights of step 4, best of 4 evaluations"
+    )
+    lines = (out / "diffusion-forcing" / "telemetry.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8]
+    assert (out / "diffusion-forcing" / "report.png").stat().st_size > 10_000
+
+
+def test_without_patience_the_last_weights_ship(out: Path) -> None:
+    judge = Judge(SCORES)
+    run(out, judge, "methods.diffusion-forcing.patience=0")
+    tensors, card = weights(out)
+    assert card["steps"] == 9 and len(judge.seen) == 5  # at 2, 4, 6, 8 and at the end
+    assert all(torch.equal(t, judge.seen[-1][n].half().float()) for n, t in tensors.items())
+    assert card["selection"].endswith("nothing was selected")
+
+
+def test_a_resumed_run_is_evaluated_as_if_it_had_not_stopped(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between a checkpoint at step 3 and the evaluation at 6, which then comes again."""
+    monkeypatch.setattr(trainer, "CHECKPOINT_EVERY", 3)
+
+    class Killed(Judge):
+        def evaluate(self, model: Any) -> dict[str, float]:
+            if len(self.seen) == 2:
+                raise KeyboardInterrupt
+            return super().evaluate(model)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, Killed(SCORES))
+    again = Judge(SCORES[1:])  # step 2 stands, step 4 is past the checkpoint
+    run(out, again, resume=True)
+    lines = (out / "diffusion-forcing" / "telemetry.jsonl").read_text().splitlines()
+    assert [(json.loads(x)["step"], json.loads(x)["score"]) for x in lines] == [
+        (2, 0.9),
+        (4, 0.5),
+        (6, 0.7),
+        (8, 0.6),
+    ]
+    assert weights(out)[1]["selection"].startswith("the averaged (EMA) weights of step 4")
+
+
+def test_an_evaluation_needs_a_score(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must have a finite 'score'; got nan"):
+        Telemetry(tmp_path, 1, 1).record(1, {"score": float("nan")}, {})
+
+
+def test_a_run_without_a_log_has_no_report(tmp_path: Path) -> None:
+    assert report(tmp_path, "nothing") is None
+
+
+# --- what is asked of the model -------------------------------------------------------------------
+
+
+def test_held_out_scenes_are_not_those_of_the_boards() -> None:
+    asked = Selection("shapes-1", (32, 32)).task
+    assert all(
+        r.prompt.scene.split == "selection" for r in asked.requests(oracle_row("truth").card)
+    )
+
+
+def test_the_observer_has_no_bias_and_no_drift() -> None:
+    figures = Selection("shapes-1", (32, 32))(oracle_row("observer"))
+    assert figures["exposure_gap"] == figures["violation_own"] == figures["score"] == 0
+    assert {"exposure_gap_low", "drift_high"} <= figures.keys()
+
+
+def test_videos_of_ones_own_cannot_be_watched_yet() -> None:
+    with pytest.raises(NotEvaluated, match="leave evaluate_every at 0"):
+        Selection("folder:videos", (64, 96))

@@ -19,7 +19,10 @@ class GAN(Distillation):
 
     def __init__(self, *networks: Any, **named: Any) -> None:
         super().__init__(*networks, **named)
-        self.critic.score.head.requires_grad_(False)  # nothing asks for its x0
+        score = self.critic.score
+        last = max(block % len(score.blocks) for block in self.critic.blocks)
+        for unused in (score.head, *score.blocks[last + 1 :]):  # nothing asks for its x0
+            unused.requires_grad_(False)
 
     def match(self, x: Tensor, batch: Batch, step: int, purpose: int) -> tuple[Tensor, Metrics]:
         """To be taken for true."""

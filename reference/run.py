@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from . import checkpoint as ckpt
 from .config import MethodConfig
-from .distributed import Taker, Turn, Visitor, World, local, sharded, whole
+from .distributed import Visitor, World, local, sharded, whole
 from .objectives import Metrics, Objective
+from .turns import Taker, Turn
 
 
 class NonFinite(ArithmeticError):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -121,10 +122,10 @@ class Bench:
         )
 
         def generator(objective: DMD, exit_step: int | None = None) -> None:
-            if exit_step is not None:
-                chunks = len(objective.student.chunks)
-                objective.student.exits = lambda *_: [exit_step] * chunks  # type: ignore[method-assign]
-            torch.autograd.backward(objective.loss("generator", 0)[0])
+            student, chunks = objective.student, len(objective.student.chunks.all)
+            exits = student.exits if exit_step is None else lambda *_: [exit_step] * chunks
+            with patch.object(student, "exits", exits):
+                torch.autograd.backward(objective.loss("generator", 0)[0])
             objective.generator.zero_grad(set_to_none=True)
 
         flow = {"DF": DiffusionForcing(draw, self.net), "TF": TeacherForcing(draw, self.net)}
@@ -186,13 +187,9 @@ class Bench:
         batch = draw.batch(0, 20)
 
         def roll(fresh: bool) -> None:
-            plain = Text.once
-            if fresh:
-                Text.once = lambda self, layer, make: make()  # type: ignore[method-assign]
-            try:
+            how = (lambda self, layer, make: make()) if fresh else Text.once
+            with patch.object(Text, "once", how):
                 torch.autograd.backward(own_past(student, batch, 0, 23).square().mean())
-            finally:
-                Text.once = plain  # type: ignore[method-assign]
             self.net.zero_grad(set_to_none=True)
 
         anew, once = in_turns(lambda: roll(True), lambda: roll(False))

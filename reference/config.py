@@ -90,6 +90,11 @@ class ModelConfig:
     sink: int = 0  # first frames that are never evicted
     positions: str = "relative"  # "relative" to the window, or "absolute" (the released weights)
 
+    @property
+    def context(self) -> tuple[int, int, int, bool]:
+        """What a chunk is and sees: the arguments of masks after the number of frames."""
+        return self.frames_per_chunk, self.window, self.sink, self.first_alone
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
@@ -186,6 +191,7 @@ class EngineConfig:
     precision: str = "fp32"  # of matrix products: "fp32" or "bf16"; sums are always fp32
     checkpoint_blocks: bool = False  # recompute activations in the backward pass
     offload_teacher: bool = False  # keep its weights in the CPU's memory between uses
+    attention: str = "auto"  # under a mask: "auto", "dense", "blocks" or "flex" (attention.Seen)
     sequence_parallel: int = 1  # processes that share the tokens of one sample
     device: str = "auto"  # "cpu", "cuda", or "auto": a GPU for each process, if there are any
 

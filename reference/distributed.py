@@ -71,6 +71,7 @@ class World:
         patient = dist.new_group(backend="gloo", timeout=PATIENCE)
         sharing, together = None, engine.sequence_parallel
         if together > 1:
+            # torch's function has no annotations.
             group, _ = dist.new_subgroups(together)  # type: ignore[no-untyped-call]
             sharing = Sharing(group, together, rank % together)
         return World(engine, rank, ranks, device, mesh, patient, sharing)
@@ -126,6 +127,7 @@ class World:
         for part in net.modules():
             if isinstance(part, DiT):
                 part.recompute = self.engine.checkpoint_blocks
+                part.attention = self.engine.attention
                 part.whole = self.mesh is None
                 self._share(part)
         away = offload and self.device.type != "cpu"

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .attention import block_causal
 from .model import DiT
 from .objective_critic import Critic, discriminator_loss, generator_loss
 from .objective_fakes import Fakes, Student
@@ -125,7 +124,7 @@ class Distillation(ABC):
         else:
             prediction = self.critic(x_t, sigma, batch.text)
         losses = flow_loss(prediction, x, sigma, self.config.weight_floor)
-        figures: Metrics = {"chunk_loss": by_chunk(losses, self.student.chunks)}
+        figures: Metrics = {"chunk_loss": by_chunk(losses, self.student.chunks.all)}
         if not self.gan_weight:
             return losses.mean(), figures
         true_t = add_noise(batch.latents, noise, sigma)
@@ -163,10 +162,8 @@ class Distillation(ABC):
         if self.config.anchor:
             sigma = self.student.levels(step, purpose + 8)
             noise = self.draw.noise(step, purpose + 9, self.frames)
-            mask = block_causal(self.frames, *self.student.context)
-            out = self.generator(
-                add_noise(batch.latents, noise, sigma), sigma, batch.text, mask=mask
-            )
+            x_t = add_noise(batch.latents, noise, sigma)
+            out = self.student.chunks.after_noisy(self.generator, x_t, sigma, batch.text)
             anchor = flow_loss(out, batch.latents, sigma, self.config.weight_floor).mean()
             loss = loss + self.config.anchor * anchor
             figures = {**figures, "anchor_loss": float(anchor.detach())}
@@ -202,5 +199,5 @@ class DMD(Distillation):
         by_frame = gradient.abs().mean(dim=(2, 3, 4))
         return dmd_loss(x, gradient), {
             "dmd_gradient": float(by_frame.mean()),
-            "chunk_gradient": by_chunk(by_frame, self.student.chunks),
+            "chunk_gradient": by_chunk(by_frame, self.student.chunks.all),
         }

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import block_causal, chunks_of, clean_and_noisy, lengths
+from .attention import chunks_of
 from .data import keyed
 from .model import DiT
-from .objectives import Batch, Draw
+from .objectives import Batch, Chunks, Draw
 from .rollout import rollout
 from .schedule import Schedule, add_noise
 
@@ -30,15 +30,13 @@ class Student:
     schedule: Schedule
 
     def __post_init__(self) -> None:
-        model, self.frames = self.generator.config, self.draw.preset.data.frames
-        self.context = (model.frames_per_chunk, model.window, model.sink, model.first_alone)
-        self.chunks = chunks_of(self.frames, model.frames_per_chunk, model.first_alone)
+        self.frames = self.draw.preset.data.frames
+        self.chunks = Chunks(self.draw, self.generator)
 
     def levels(self, step: int, purpose: int) -> Tensor:
         """One of the few levels for each chunk, ``[B, F]``."""
-        index = self.draw.uniform(step, purpose, len(self.chunks)) * len(self.schedule)
-        levels = torch.tensor(self.schedule.sigmas)[index.long()]
-        return levels.repeat_interleave(lengths(self.chunks), dim=1)
+        index = self.draw.uniform(step, purpose, len(self.chunks.all)) * len(self.schedule)
+        return self.chunks.a_frame(torch.tensor(self.schedule.sigmas)[index.long()])
 
     def exits(self, step: int, purpose: int, chunks: int) -> list[int]:
         """The step at which each chunk stops: equal in all samples, on all machines."""
@@ -63,8 +61,8 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
     draw, method, frames = student.draw, student.draw.method, student.frames
     length, switched = _length(student, step, purpose)
     first = int(method.image)
-    chunk, alone = student.context[0], student.context[3]
-    chunks = chunks_of(length - first, chunk, alone, first)
+    model = student.generator.config
+    chunks = chunks_of(length - first, model.frames_per_chunk, model.first_alone, first)
     graded = method.grad_frames or frames
     made = rollout(
         student.generator,
@@ -88,7 +86,8 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
 
 def _length(student: Student, step: int, purpose: int) -> tuple[int, bool]:
     """Frames of a rollout, and whether its prompt changes; equal in all samples."""
-    method, frames, n = student.draw.method, student.frames, student.context[0]
+    method, frames = student.draw.method, student.frames
+    n = student.generator.config.frames_per_chunk
     if not method.longest:
         return frames, False
     random = keyed(student.draw.preset.seed, step, purpose, 1)
@@ -101,31 +100,14 @@ def noised_truth(student: Student, batch: Batch, step: int, purpose: int) -> Ten
     denoised at once under the block-causal mask. No frame is the model's own."""
     sigma = student.levels(step, purpose)
     x_t = add_noise(batch.latents, student.draw.noise(step, purpose + 1, student.frames), sigma)
-    mask = block_causal(student.frames, *student.context)
-    out: Tensor = student.generator(x_t, sigma, batch.text, mask=mask)
-    return out
+    return student.chunks.after_noisy(student.generator, x_t, sigma, batch.text)
 
 
 def true_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
     """Teacher forcing: as :func:`noised_truth`, but each chunk sees the clean true past."""
     sigma, frames = student.levels(step, purpose), student.frames
     x_t = add_noise(batch.latents, student.draw.noise(step, purpose + 1, frames), sigma)
-    return clean_then_noisy(student.generator, student.context, batch, x_t, sigma)
-
-
-def clean_then_noisy(
-    network: DiT, context: tuple[int, int, int, bool], batch: Batch, x_t: Tensor, sigma: Tensor
-) -> Tensor:
-    """x0 of noisy chunks that see the clean true chunks before them, ``[B, F, C, H, W]``."""
-    frames = x_t.shape[1]
-    out: Tensor = network(
-        torch.cat((batch.latents, x_t), dim=1),
-        torch.cat((torch.zeros_like(sigma), sigma), dim=1),
-        batch.text,
-        positions=[*range(frames), *range(frames)],  # both halves are the same moments
-        mask=clean_and_noisy(frames, *context),
-    )
-    return out[:, frames:]
+    return student.chunks.after_clean(student.generator, batch, x_t, sigma)
 
 
 def whole_clip(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .attention import block_causal, chunks_of, clean_and_noisy, lengths
 from .model import DiT
-from .objectives import Draw, Metrics, by_chunk, flow_loss
+from .objectives import Chunks, Draw, Metrics, by_chunk, flow_loss
 from .schedule import add_noise, warp
 
 
@@ -23,9 +22,7 @@ class Flow(ABC):
     def __init__(self, draw: Draw, generator: DiT) -> None:
         self.draw, self.config, self.generator = draw, draw.method, generator
         self.players: dict[str, nn.Module] = {"generator": generator}
-        model, self.frames = generator.config, draw.preset.data.frames
-        self.context = (model.frames_per_chunk, model.window, model.sink, model.first_alone)
-        self.chunks = chunks_of(self.frames, model.frames_per_chunk, model.first_alone)
+        self.chunks, self.frames = Chunks(draw, generator), draw.preset.data.frames
 
     def turns(self, step: int) -> Sequence[str]:
         """The generator, always."""
@@ -37,12 +34,8 @@ class Flow(ABC):
 
     def levels(self, step: int) -> Tensor:
         """One level a chunk, ``[B, F]``, shifted towards noise."""
-        u = self.draw.uniform(step, 1, len(self.chunks))
-        return self.a_frame(warp(u, self.config.shift))
-
-    def a_frame(self, values: Tensor) -> Tensor:
-        """``[B, chunks]`` as ``[B, F]``."""
-        return values.repeat_interleave(lengths(self.chunks), dim=1)
+        u = self.draw.uniform(step, 1, len(self.chunks.all))
+        return self.chunks.a_frame(warp(u, self.config.shift))
 
 
 class Teacher(Flow):
@@ -79,18 +72,17 @@ class DiffusionForcing(Flow):
         clean = self._clean(step, self.draw.samples)
         sigma = self.levels(step).masked_fill(clean, 0.0)
         x_t = add_noise(batch.latents, self.draw.noise(step, 2, self.frames), sigma)
-        mask = block_causal(self.frames, *self.context)
-        prediction = self.generator(x_t, sigma, batch.text, mask=mask)
+        prediction = self.chunks.after_noisy(self.generator, x_t, sigma, batch.text)
         loss = flow_loss(prediction, batch.latents, sigma, self.config.weight_floor)
         # Over the noisy frames of the whole batch, however many of them are in this part of it.
         noisy = (~self._clean(step, range(self.config.batch))).sum()
         mean = loss.masked_fill(clean, 0.0).sum() / (noisy * self.draw.share)
-        return mean, {"chunk_loss": by_chunk(loss, self.chunks)}
+        return mean, {"chunk_loss": by_chunk(loss, self.chunks.all)}
 
     def _clean(self, step: int, samples: Sequence[int]) -> Tensor:
         """Which frames of which samples are shown clean, bool ``[B, F]``."""
-        u = self.draw.uniform(step, 3, len(self.chunks), samples)
-        return self.a_frame(u < self.config.clean_chunks)
+        u = self.draw.uniform(step, 3, len(self.chunks.all), samples)
+        return self.chunks.a_frame(u < self.config.clean_chunks)
 
 
 class TeacherForcing(Flow):
@@ -100,11 +92,6 @@ class TeacherForcing(Flow):
         """Flow matching on the noisy half."""
         batch, sigma = self.draw.batch(step), self.levels(step)
         x_t = add_noise(batch.latents, self.draw.noise(step, 2, self.frames), sigma)
-        both = torch.cat((batch.latents, x_t), dim=1)
-        levels = torch.cat((torch.zeros_like(sigma), sigma), dim=1)
-        mask = clean_and_noisy(self.frames, *self.context)
-        positions = [*range(self.frames), *range(self.frames)]  # both halves are the same moments
-        prediction = self.generator(both, levels, batch.text, positions=positions, mask=mask)
-        noisy = prediction[:, self.frames :]
+        noisy = self.chunks.after_clean(self.generator, batch, x_t, sigma)
         loss = flow_loss(noisy, batch.latents, sigma, self.config.weight_floor)
-        return loss.mean(), {"chunk_loss": by_chunk(loss, self.chunks)}
+        return loss.mean(), {"chunk_loss": by_chunk(loss, self.chunks.all)}

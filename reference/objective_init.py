@@ -26,13 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attention import block_causal, chunks_of, lengths
 from .config import ConfigError
 from .data import keyed, noise_for
 from .model import DiT
 from .objective_dmd import guided
-from .objective_fakes import clean_then_noisy
-from .objectives import Batch, Draw, Metrics, by_chunk
+from .objectives import Batch, Chunks, Draw, Metrics, by_chunk
 from .schedule import Schedule, add_noise
 
 PART = 32  # trajectories a file
@@ -47,9 +45,7 @@ class Initialisation(ABC):
         self.draw, self.config, self.generator = draw, draw.method, generator
         self.teacher = teacher.requires_grad_(False)
         self.players: dict[str, nn.Module] = {"generator": generator}
-        self.frames, model = draw.preset.data.frames, generator.config
-        self.context = (model.frames_per_chunk, model.window, model.sink, model.first_alone)
-        self.chunks = chunks_of(self.frames, model.frames_per_chunk, model.first_alone)
+        self.chunks, self.frames = Chunks(draw, generator), draw.preset.data.frames
         self.student = Schedule.of(self.config.sampler)
         self.ode = teacher_ode(draw)
         self.at = [_place(level, self.ode) for level in self.student.sigmas]
@@ -62,22 +58,18 @@ class Initialisation(ABC):
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
         """Regression to where the teacher's ODE ends."""
 
-    def a_frame(self, values: Tensor) -> Tensor:
-        """``[B, chunks]`` as ``[B, F]``."""
-        return values.repeat_interleave(lengths(self.chunks), dim=1)
-
     def drift(self, x: Tensor, batch: Batch, sigma: Tensor, causal: bool) -> Tensor:
         """The teacher's x0 at levels ``[B, F]``: of all frames together, or of each chunk given the
         true ones before it."""
         if causal:
-            return clean_then_noisy(self.teacher, self.context, batch, x, sigma)
+            return self.chunks.after_clean(self.teacher, batch, x, sigma)
         blank = self.draw.blank()
         return guided(self.teacher, x, sigma, batch.text, blank, self.config.real_guidance)
 
     def error(self, out: Tensor, target: Tensor) -> tuple[Tensor, Metrics]:
         """Mean squared error, and the same a chunk."""
         by_frame = (out - target).square().mean(dim=(2, 3, 4))
-        return by_frame.mean(), {"chunk_loss": by_chunk(by_frame, self.chunks)}
+        return by_frame.mean(), {"chunk_loss": by_chunk(by_frame, self.chunks.all)}
 
 
 class OdeRegression(Initialisation):
@@ -100,15 +92,14 @@ class OdeRegression(Initialisation):
             for i in self.draw.samples
         ]
         states, batch = self._trajectories().of(numbers)
-        index = (self.draw.uniform(step, 61, len(self.chunks)) * len(self.student)).long()
-        sigma = self.a_frame(torch.tensor(self.student.sigmas)[index])
-        picked = self.a_frame(index)[:, None, :, None, None, None]
+        index = (self.draw.uniform(step, 61, len(self.chunks.all)) * len(self.student)).long()
+        sigma = self.chunks.a_frame(torch.tensor(self.student.sigmas)[index])
+        picked = self.chunks.a_frame(index)[:, None, :, None, None, None]
         x_t = states.gather(1, picked.expand(-1, 1, -1, *states.shape[3:]))[:, 0]
         if self.causal:
-            out = clean_then_noisy(self.generator, self.context, batch, x_t, sigma)
+            out = self.chunks.after_clean(self.generator, batch, x_t, sigma)
         else:
-            mask = block_causal(self.frames, *self.context)
-            out = self.generator(x_t, sigma, batch.text, mask=mask)
+            out = self.chunks.after_noisy(self.generator, x_t, sigma, batch.text)
         return self.error(out, states[:, -1])
 
     def _trajectories(self) -> Trajectories:
@@ -131,18 +122,18 @@ class Consistency(Initialisation):
     def loss(self, player: str, step: int) -> tuple[Tensor, Metrics]:
         """Each chunk at a level of its own, given the clean true past."""
         batch = self.draw.batch(step)
-        index = (self.draw.uniform(step, 61, len(self.chunks)) * len(self.ode)).long()
+        index = (self.draw.uniform(step, 61, len(self.chunks.all)) * len(self.ode)).long()
         levels = torch.tensor([*self.ode.sigmas, 0.0])
-        here, there = (self.a_frame(levels[i]) for i in (index, index + 1))
+        here, there = (self.chunks.a_frame(levels[i]) for i in (index, index + 1))
         x_t = add_noise(batch.latents, self.draw.noise(step, 2, self.frames), here)
         with torch.no_grad():
             x0 = self.drift(x_t, batch, here, causal=True)
             slope = (there - here) / here
             x_s = x_t + slope[..., None, None, None] * (x_t - x0)
-            target = clean_then_noisy(self.generator, self.context, batch, x_s, there)
+            target = self.chunks.after_clean(self.generator, batch, x_s, there)
             ended = (there == 0)[..., None, None, None]
             target = torch.where(ended, x_s, target)  # at level 0 nothing is left to predict
-        return self.error(clean_then_noisy(self.generator, self.context, batch, x_t, here), target)
+        return self.error(self.chunks.after_clean(self.generator, batch, x_t, here), target)
 
 
 def teacher_ode(draw: Draw) -> Schedule:
@@ -179,7 +170,8 @@ class Trajectories:
             f"trajectories-{draw.ancestors.get('teacher', '')[:12]}-{owner.frames}f"
             f"-{len(owner.ode)}x{method.sampler.shift:g}-cfg{method.real_guidance:g}"
             f"-{'-'.join(map(str, owner.at))}-{'causal' if causal else 'whole'}"
-            f"-n{owner.context[0]}w{owner.context[1]}-seed{draw.preset.seed}"
+            f"-chunks{'-'.join(str(int(part)) for part in owner.generator.config.context)}"
+            f"-seed{draw.preset.seed}"
         )
         self.folder, self.causal = draw.folder / name, causal
         self.parts = -(-method.pairs // PART)

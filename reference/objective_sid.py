@@ -36,4 +36,4 @@ class SiD(Distillation):
         f_real = guided(self.teacher, x_t, sigma, batch.text, blank, self.config.real_guidance)
         losses = sid_loss(x, f_real, f_fake, self.config.sid_alpha)
         by_frame = losses.detach().mean(dim=(2, 3, 4))
-        return losses.mean(), {"chunk_loss": by_chunk(by_frame, self.student.chunks)}
+        return losses.mean(), {"chunk_loss": by_chunk(by_frame, self.student.chunks.all)}

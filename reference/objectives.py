@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .attention import block_causal, chunks_of, clean_and_noisy, lengths
 from .config import MethodConfig, Preset
 from .data import LatentPool, keyed, noise_for
+from .model import DiT
 from .text import TextEncoder
 
 CPU = torch.device("cpu")
@@ -128,6 +130,35 @@ class Draw:
 
     def _seed(self, purpose: int) -> int:
         return self.preset.seed * 1000 + purpose
+
+
+class Chunks:
+    """How clips are cut for a generator, and the two passes over all chunks at once."""
+
+    def __init__(self, draw: Draw, generator: DiT) -> None:
+        self.config, self.frames = generator.config, draw.preset.data.frames
+        self.all = chunks_of(self.frames, self.config.frames_per_chunk, self.config.first_alone)
+
+    def a_frame(self, values: Tensor) -> Tensor:
+        """``[B, chunks]`` as ``[B, F]``."""
+        return values.repeat_interleave(lengths(self.all), dim=1)
+
+    def after_noisy(self, network: DiT, x_t: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        """x0 of chunks that see the noisy ones before them (diffusion forcing)."""
+        mask = block_causal(self.frames, *self.config.context)
+        out: Tensor = network(x_t, sigma, text, mask=mask)
+        return out
+
+    def after_clean(self, network: DiT, batch: Batch, x_t: Tensor, sigma: Tensor) -> Tensor:
+        """x0 of noisy chunks that see the clean true ones before them (teacher forcing)."""
+        out: Tensor = network(
+            torch.cat((batch.latents, x_t), dim=1),
+            torch.cat((torch.zeros_like(sigma), sigma), dim=1),
+            batch.text,
+            positions=[*range(self.frames), *range(self.frames)],  # both are the same moments
+            mask=clean_and_noisy(self.frames, *self.config.context),
+        )
+        return out[:, self.frames :]
 
 
 @contextmanager

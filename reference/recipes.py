@@ -143,6 +143,7 @@ CHOICES = {
     "model.positions": ("relative", "absolute"),
     "engine.sharding": ("replicate", "shard", "hybrid"),
     "engine.precision": ("fp32", "bf16"),
+    "engine.attention": ("auto", "dense", "blocks", "flex"),
     "engine.device": ("auto", "cpu", "cuda"),
     "exits": ("same", "own", "last"),
     "kv_grad": ("none", "stale", "true"),

@@ -79,11 +79,13 @@ class _Gather(torch.autograd.Function):
 
 def exchanged(x: Tensor, sharing: Sharing) -> Tensor:
     """All-to-all of ``[p, ...]``: the i-th row goes to process i."""
+    # torch's `apply` has no annotations.
     out: Tensor = _Exchange.apply(x, sharing)  # type: ignore[no-untyped-call]
     return out
 
 
 def gathered(x: Tensor, sharing: Sharing) -> Tensor:
     """All processes' ``x``, ``[p, ...]``."""
+    # torch's `apply` has no annotations.
     out: Tensor = _Gather.apply(x, sharing)  # type: ignore[no-untyped-call]
     return out

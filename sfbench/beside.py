@@ -83,11 +83,13 @@ def table(path: Path, results: Sequence[Result]) -> list[str]:
     found = _by_task(results)
     titles = [ours.title for ours in OURS]
     head = ["system", GROUPED, "VBench total, published ^", "row here", *titles]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [published.line(head), published.line(["---"] * len(head))]
     for row in rows:
         cells = [_cell(found.get(ours.task, {}).get(row[COLUMN]), ours) for ours in OURS]
         lines.append(
-            _line([row["system"], row[GROUPED], row[SCORE] or "-", row[COLUMN] or "-", *cells])
+            published.line(
+                [row["system"], row[GROUPED], row[SCORE] or "-", row[COLUMN] or "-", *cells]
+            )
         )
     sentences = [f"- {a.sentence}" for a in agreements(rows, results)]
     sources = dict.fromkeys(row["source"] for row in rows)
@@ -147,7 +149,3 @@ def _cell(result: Result | None, ours: Ours) -> str:
     text = f"{estimate.value:.3f}"
     known = estimate.low is not None and estimate.high is not None
     return f"{text} [{estimate.low:.3f}, {estimate.high:.3f}]" if known else text
-
-
-def _line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(t.replace("|", "\\|").replace("\n", " ") for t in texts) + " |"

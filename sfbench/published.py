@@ -47,10 +47,10 @@ def _table(path: Path) -> list[str]:
     columns = [name for name in rows[0] if name != "source"]
     sources = list(dict.fromkeys(row["source"] for row in rows))
     head = [TITLES.get(name, name.replace("_", " ")) for name in columns]
-    lines = [_line([*head, "source"]), _line(["---"] * (len(head) + 1))]
+    lines = [line([*head, "source"]), line(["---"] * (len(head) + 1))]
     for row in rows:
         number = f"[{sources.index(row['source']) + 1}]"
-        lines.append(_line([*(row[name] or "-" for name in columns), number]))
+        lines.append(line([*(row[name] or "-" for name in columns), number]))
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
     return [*lines, "", *notes, ""]
 
@@ -72,5 +72,6 @@ def read(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _line(texts: Sequence[str]) -> str:
+def line(texts: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(t.replace("|", "\\|").replace("\n", " ") for t in texts) + " |"

@@ -143,7 +143,7 @@ def gradients(run: Run) -> dict[str, torch.Tensor]:
         return recorded
 
     for name, optimiser in run.optimisers.items():
-        optimiser.step = recording(name, optimiser.step)  # type: ignore[method-assign]
+        optimiser.step = recording(name, optimiser.step)
     return seen
 
 
@@ -182,7 +182,7 @@ def poison(folder: Path, engines: str) -> None:
             made, config, run = begin("teacher", folder / "none", **engine)
             loss = made.loss
 
-            def bad(player: str, step: int, loss: Any = loss, what: str = what, run: Run = run):  # type: ignore[no-untyped-def]
+            def bad(player: str, step: int, loss: Any = loss, what: str = what, run: Run = run):
                 value, figures = loss(player, step)
                 if step == 2 and run.world.rank == run.world.ranks - 1:
                     nothing = value - value.detach()
@@ -223,8 +223,8 @@ def collectives(folder: Path) -> None:
         taker = run.takers["generator"].turn
         assert isinstance(taker, DistributedDataParallel)
 
-        def hook(state, bucket):  # type: ignore[no-untyped-def]
-            found[key] = found.get(key, 0) + 1  # noqa: B023
+        def hook(state, bucket, key=key):
+            found[key] = found.get(key, 0) + 1
             return allreduce_hook(torch.distributed.group.WORLD, bucket)
 
         taker.register_comm_hook(None, hook)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sfbench.reference.config import MethodConfig
-from sfbench.reference.data import LatentPool, Pool
+from sfbench.reference import objective_init
+from sfbench.reference.config import MethodConfig, SamplerConfig
+from sfbench.reference.data import LatentPool, Pool, noise_for
+from sfbench.reference.objective_fakes import own_past
 from sfbench.reference.objectives import Draw
 
-from reference_fixtures import preset, replace
+from reference_fixtures import network, preset, replace
 
 
 class Words:
@@ -44,3 +46,26 @@ def as_double(d: Draw, monkeypatch: pytest.MonkeyPatch) -> Draw:
 
     monkeypatch.setattr(Draw, "rollout_noise", rollout_noise)
     return d
+
+
+FEW = SamplerConfig(kind="renoise", shift=5.0)
+
+
+def made(
+    kind: type, monkeypatch: pytest.MonkeyPatch, model: dict | None = None, **config: object
+) -> tuple[object, Draw]:
+    """An objective on random networks in double precision."""
+    model = {"window": 8} | (model or {})
+    method = MethodConfig(batch=2, sampler=FEW, critic_warmup=3, drop_text=0.0, **config)
+    d = as_double(draw(method, **model), monkeypatch)
+    monkeypatch.setattr(objective_init, "noise_for", lambda *a: noise_for(*a).double())
+    networks = [network(seed, **model) for seed in range(3)]
+    teacher = {"teacher": networks[2]} if "teacher" in kind.uses else {}
+    torch.manual_seed(5)
+    if "critic" in kind.uses:
+        objective = kind(d, networks[0], critic=networks[1], fakes=own_past, **teacher)
+    else:
+        objective = kind(d, networks[0], **teacher)
+    for player in objective.players.values():
+        player.double()
+    return objective, d

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .catalogue import SHIPPED
@@ -32,13 +32,14 @@ def role(preset: Preset, row: str, name: str) -> str:
     return {"generator": config.init, "critic": config.critic_init, "teacher": config.teacher}[name]
 
 
-def needs(preset: Preset, row: str) -> list[str]:
-    """The rows whose weights this one is built from."""
+def needs(preset: Preset, row: str, uses: Sequence[str] | None = None) -> list[str]:
+    """The rows whose weights this one is built from; ``uses``: of a method that is not ours."""
     kind = preset.kind(row)
     if kind == "codec":
         return []
     names = ["codec"] if preset.codec.kind == "learned" else []
-    names += [role(preset, row, name) for name in ("generator", *USES.get(kind, ()))]
+    others = USES.get(kind, ()) if uses is None else uses
+    names += [role(preset, row, name) for name in ("generator", *others)]
     return [name for name in dict.fromkeys(names) if name]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .ancestry import refusal
+from . import ancestry
 from .checkpoint import load_into
 from .codec import AutoEncoder, reconstruction_loss
 from .config import ConfigError, MethodConfig, Preset, unknown
@@ -59,8 +59,6 @@ METHODS = {
     "self-forcing-gan": Method(GAN, own_past),
     "bidirectional-dmd": Method(DMD, whole_clip, causal=False),
 }
-ROLES = {"teacher": "teacher", "critic": "critic_init"}
-"""The networks an objective may take beside its generator, and whose weights they start from."""
 
 
 @cache
@@ -77,7 +75,7 @@ def ensure_known(preset: Preset, name: str) -> None:
     for row in preset.methods:
         if preset.kind(row) not in known:
             raise ConfigError(unknown("method", preset.kind(row), known))
-    if sentence := refusal(preset, name):
+    if sentence := ancestry.refusal(preset, name):
         raise ConfigError(sentence)
 
 
@@ -96,12 +94,8 @@ def order(preset: Preset) -> list[str]:
 
 def needs(preset: Preset, name: str) -> list[str]:
     """The rows whose weights this one is built from."""
-    config, kind = preset.method(name), preset.kind(name)
-    if kind == "codec":
-        return []
-    names = ["codec"] if preset.codec.kind == "learned" else []
-    names += [config.init, *(getattr(config, ROLES[role]) for role in _uses(kind))]
-    return [name for name in dict.fromkeys(names) if name]
+    kind = preset.kind(name)
+    return ancestry.needs(preset, name, () if kind == "codec" else _uses(kind))
 
 
 def _uses(kind: str) -> Sequence[str]:
@@ -123,7 +117,7 @@ def build(preset: Preset, name: str, library: Library, cache: Path, note: Note) 
     generator = _network(own, config.init, library, name)
     networks: dict[str, Any] = {}
     for role in _uses(kind):
-        ancestor = getattr(config, ROLES[role])
+        ancestor = ancestry.role(preset, name, role)
         networks[role] = _network(preset.of(ancestor) if ancestor else own, ancestor, library, name)
         draw.ancestors[role] = str(library.card(ancestor)["sha256"]) if ancestor else ""
     method = methods_known()[kind]

@@ -187,10 +187,8 @@ class Trajectories:
         for part in range(rank, self.parts, ranks):
             if not self.path(part).exists():
                 self._make(part)
-        while missing := [p for p in range(self.parts) if not self.path(p).exists()]:
-            time.sleep(0.2)
-            if ranks == 1:
-                raise FileNotFoundError(self.path(missing[0]))
+        while not all(self.path(part).exists() for part in range(self.parts)):
+            time.sleep(0.2)  # others are at theirs
 
     def of(self, numbers: Sequence[int]) -> tuple[Tensor, Batch]:
         """States ``[B, K + 1, F, C, H, W]`` of these trajectories, and their clips and prompts."""

@@ -226,7 +226,7 @@ def learning_rate(step: int, config: MethodConfig) -> float:
 def _settle(objective: Objective, ema: nn.Module, world: World) -> list[Visitor]:
     """All networks to their device, sharded if asked for; returned: those that come and go."""
     networks = [*objective.players.values(), ema]
-    if getattr(objective, "draw", None) is None:  # each process has the whole of it
+    if objective.draw is None:  # each process has the whole of it
         for net in networks:
             net.to(world.device)
         return []
@@ -239,7 +239,7 @@ def _settle(objective: Objective, ema: nn.Module, world: World) -> list[Visitor]
 
 def _taker(objective: Objective, player: str, config: MethodConfig, world: World) -> Taker:
     turn = Turn(objective.players[player], lambda step: objective.loss(player, step))
-    return Taker(world, turn, getattr(objective, "draw", None), config.batch)
+    return Taker(world, turn, objective.draw, config.batch)
 
 
 def _optimiser(net: nn.Module, lead: bool, config: MethodConfig) -> torch.optim.Optimizer:

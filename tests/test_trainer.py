@@ -146,7 +146,7 @@ def test_another_recipe_is_refused(trained: Path) -> None:
 def test_a_non_finite_step_never_reaches_the_weights(poison: str, tmp_path: Path) -> None:
     class Poisoned:
         def __init__(self) -> None:
-            self.players = {"generator": torch.nn.Linear(2, 1)}
+            self.players, self.draw = {"generator": torch.nn.Linear(2, 1)}, None
 
         def turns(self, step: int) -> tuple[str]:
             return ("generator",)

@@ -126,6 +126,7 @@ def report(folder: Path, title: str) -> Path | None:
     if not log.exists():
         return None
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     steps = _after_resumes(read(log))
     found = folder / "telemetry.jsonl"
@@ -134,7 +135,7 @@ def report(folder: Path, title: str) -> Path | None:
     if not panels:
         return None
     figure = Figure(figsize=(5.2 * len(panels), 3.4), layout="constrained")
-    for number, (name, unit, curves) in enumerate(panels, start=1):
+    for number, (name, over, unit, curves) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), number)
         for curve in curves:
             (line,) = axes.plot(curve.x, curve.y, label=curve.name, linewidth=1.3)
@@ -142,7 +143,8 @@ def report(folder: Path, title: str) -> Path | None:
                 axes.fill_between(
                     curve.x, curve.low, curve.high, alpha=0.15, color=line.get_color(), linewidth=0
                 )
-        axes.set(title=name, xlabel="step", ylabel=unit)
+        axes.set(title=name, xlabel=over, ylabel=unit)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)
     figure.suptitle(title)
@@ -162,7 +164,8 @@ class _Line:
     high: list[float] = field(default_factory=list)
 
 
-_Panel = tuple[str, str, list[_Line]]
+_Panel = tuple[str, str, str, list[_Line]]
+"""Title, what its axes are, and its curves."""
 
 
 def _after_resumes(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,7 +186,7 @@ def _losses(lines: list[dict[str, Any]]) -> _Panel | None:
     keys = sorted({k for line in lines for k in line if k.endswith("_loss") and "chunk" not in k})
     curves = [_line(key.removesuffix("_loss"), key, lines) for key in keys]
     curves = [curve for curve in curves if curve.x]
-    return ("Loss", "loss", curves) if curves else None
+    return ("Loss", "step", "loss", curves) if curves else None
 
 
 def _by_chunk(lines: list[dict[str, Any]]) -> _Panel | None:
@@ -199,6 +202,7 @@ def _by_chunk(lines: list[dict[str, Any]]) -> _Panel | None:
         return None
     return (
         "By chunk, the run's last fifth",
+        "chunk",
         "mean",
         [_Line(name, [*range(1, len(mean) + 1)], mean) for name, mean in curves],
     )
@@ -209,4 +213,4 @@ def _evaluations(lines: list[dict[str, Any]]) -> _Panel | None:
     keys = [key for key in keys if not key.endswith(("_low", "_high"))]
     curves = [_line(key, key, lines) for key in keys]
     curves = [curve for curve in curves if curve.x]
-    return ("Held-out prompts", "share", curves) if curves else None
+    return ("Held-out prompts", "step", "share", curves) if curves else None

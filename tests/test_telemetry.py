@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from sfbench.reference import trainer
 from sfbench.reference.checkpoint import load_weights
@@ -109,6 +110,29 @@ def test_a_resumed_run_is_evaluated_as_if_it_had_not_stopped(
 def test_an_evaluation_needs_a_score(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must have a finite 'score'; got nan"):
         Telemetry(tmp_path, 1, 1).record(1, {"score": float("nan")}, {})
+
+
+def test_the_report_draws_each_panel_over_its_own_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    plain = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: drawn.append(self) or plain(self, *a, **k)
+    )
+    lines = [
+        {"step": n, "critic_loss": 1 / n, "critic_chunk_loss": [0.1 * n, 0.2 * n]}
+        for n in (1, 2, 2)
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines) + '{"torn')
+    watched = {"step": 2, "drift": 0.5, "drift_low": 0.4, "drift_high": 0.6, "score": 0.5}
+    (tmp_path / "telemetry.jsonl").write_text(json.dumps(watched) + "\n")
+    assert report(tmp_path, "title") == tmp_path / "report.png"
+    loss, chunk, held_out = drawn[0].axes
+    assert [axes.get_xlabel() for axes in drawn[0].axes] == ["step", "chunk", "step"]
+    assert loss.lines[0].get_xydata().tolist() == [[1, 1], [2, 0.5]]  # a step logged twice is one
+    assert chunk.lines[0].get_xydata().tolist() == [[1, 0.2], [2, 0.4]]
+    assert held_out.lines[0].get_xydata().tolist() == [[2, 0.5]] and held_out.collections
 
 
 def test_a_run_without_a_log_has_no_report(tmp_path: Path) -> None:

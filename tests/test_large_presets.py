@@ -1,4 +1,4 @@
-"""The presets for one GPU and for a cluster: the paper's constants, and what their heads promise."""
+"""The presets for one GPU and a cluster: the constants of the paper, and what heads promise."""
 
 from __future__ import annotations
 

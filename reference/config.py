@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -27,6 +27,7 @@ class DataConfig:
     """What is trained on."""
 
     dataset: str = "shapes-1"  # or folder:PATH, shards:PATTERN
+    content: str = ""  # of one's own videos, by a hash; found out when a run begins
     size: int | tuple[int, int] = 32  # pixels a side, or height and width
     fps: float = 16.0
     frames: int = 12  # latent frames of the native length: what a model is trained to make
@@ -38,6 +39,10 @@ class DataConfig:
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    def by_content(self) -> DataConfig:
+        """Videos of one's own by what they are, wherever they lie; for recipes and cards."""
+        return replace(self, dataset=self.content or self.dataset, content="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,12 @@ class Decoding(IterableDataset[tuple[int, Any]]):
 
 
 # --- helpers --------------------------------------------------------------------------------------
+
+
+def recognised(data: DataConfig) -> DataConfig:
+    """With the hash of what one's own videos are, which a recipe names them by."""
+    own = _dataset(data)
+    return replace(data, content=own.level) if isinstance(own, OwnVideos) else data
 
 
 def _dataset(data: DataConfig) -> Dataset:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -59,7 +60,7 @@ def recipe_hash(preset: Preset, name: str) -> str:
 
     Only what differs from the defaults counts, so that an option that is new here renames nothing.
     """
-    tree = _stated(preset.of(name))
+    tree = _stated(replace(preset.of(name), data=preset.data.by_content()))
     tree["methods"] = {name: _stated(preset.method(name))}
     for key in ("expect", "model"):  # the network is in the tree already
         tree["methods"][name].pop(key, None)

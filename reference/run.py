@@ -98,7 +98,7 @@ class Run:
         if meta["recipe"] != recipe:
             raise NotResumed(
                 f"{folder} was trained by another recipe ({meta['recipe']}, not {recipe}); repeat "
-                "its --set values, or choose another --out."
+                "its --set values on the same data, or choose another --out."
             )
         for sentence in skipped:
             note(sentence)

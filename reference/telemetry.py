@@ -17,11 +17,13 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .config import DataConfig
+
 Evaluate = Callable[[Any], dict[str, float]]
 """Called with a model as the harness sees it; ``score`` is what a run is chosen by, lowest first,
 and ``x_low`` and ``x_high`` are the interval of ``x``."""
-Evaluator = Callable[[str, tuple[int, int]], Evaluate]
-"""Called with the data set, and height and width, of a preset."""
+Evaluator = Callable[[DataConfig, bool], Evaluate]
+"""Called before a run begins with what it trains on, and whether the model is causal."""
 SCORE = "score"
 
 

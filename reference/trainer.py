@@ -21,9 +21,10 @@ from . import checkpoint as ckpt
 from . import lora
 from .adapters import in_training
 from .config import ConfigError, MethodConfig, Preset
+from .data import recognised
 from .distributed import World, whole
 from .library import Library
-from .methods import build, ensure_known, load_codec, needs, order
+from .methods import build, ensure_known, load_codec, methods_known, needs, order
 from .model import DiT
 from .objectives import Objective
 from .progress import progress
@@ -69,6 +70,7 @@ def _train(
 ) -> list[Path]:
     config = load_preset(preset, overrides)
     ensure_known(config, method)
+    config = replace(config, data=recognised(config.data))
     world = World.join(config.engine)
     console = (console or Console()) if world.first else Console(quiet=True)
     out = out or Path("runs") / "train" / config.name
@@ -99,12 +101,13 @@ def _train_one(
     """The life of one network: build, resume, loop, ship."""
     config, recipe = preset.method(method), recipe_hash(preset, method)
     folder = out / method
+    watch = _Watch(preset, method, library, world, evaluator)
     with progress(console, method, config.steps) as show:
         with world.in_turn():  # what is kept on disk is made once
             objective = build(preset, method, library, out / "cache", show.note)
         ready(objective, config, world)
         run = Run.start(objective, config, recipe, folder, resume, show.note, world)
-        watch = _Watch(preset, method, library, world, evaluator, folder, run.step)
+        watch.begin(folder, run.step)
         show.begin(run.step)
         while run.step < config.steps and not watch.stopped:
             started = time.perf_counter()
@@ -146,23 +149,21 @@ class _Watch:
     """The evaluations of a run: the first process makes them, and all hear what follows."""
 
     def __init__(
-        self,
-        preset: Preset,
-        row: str,
-        library: Library,
-        world: World,
-        evaluator: Evaluator | None,
-        folder: Path,
-        step: int,
+        self, preset: Preset, row: str, library: Library, world: World, evaluator: Evaluator | None
     ) -> None:
+        """What cannot be evaluated is refused here, before anything is made."""
         self.preset, self.row, self.library, self.world = preset, row, library, world
-        config = preset.method(row)
-        watched = evaluator is not None and preset.kind(row) != "codec"
-        every = config.evaluate_every if watched else 0
-        self.log = Telemetry.resume(folder, every, config.patience, step, world.first)
-        self._evaluator = evaluator
+        kind, self.every = preset.kind(row), 0
         self._evaluate: Evaluate | None = None
-        self.stopped: bool = world.told(self.log.exhausted)
+        if evaluator and kind != "codec" and (every := preset.method(row).evaluate_every):
+            self._evaluate = evaluator(preset.data, methods_known()[kind].causal)
+            self.every = every
+
+    def begin(self, folder: Path, step: int) -> None:
+        """Take up what was found out before this step."""
+        patience = self.preset.method(self.row).patience
+        self.log = Telemetry.resume(folder, self.every, patience, step, self.world.first)
+        self.stopped: bool = self.world.told(self.log.exhausted)
 
     def look(self, run: Run) -> None:
         """Evaluate the averaged weights, if it is time."""
@@ -179,14 +180,11 @@ class _Watch:
         return self.log.best_weights() if self.log.patience and self.log.best else None
 
     def _figures(self, tensors: dict[str, Tensor]) -> dict[str, float]:
-        assert self._evaluator is not None
-        if self._evaluate is None:
-            data = self.preset.data
-            self._evaluate = self._evaluator(data.dataset, data.shape)
-            self._codec = load_codec(self.preset, self.library, self.row)[0]
+        assert self._evaluate is not None
+        codec, _ = load_codec(self.preset, self.library, self.row)
         network = DiT(self.preset.of(self.row)).eval().requires_grad_(False)
         network.load_state_dict(tensors)
-        return self._evaluate(in_training(network, self._codec, self.preset, self.row))
+        return self._evaluate(in_training(network, codec, self.preset, self.row))
 
 
 def _shippable(run: Run, config: MethodConfig) -> dict[str, Tensor]:
@@ -201,7 +199,8 @@ def _card(preset: Preset, method: str, run: Run, library: Library) -> dict[str, 
     hours = run.seconds * threads * run.world.ranks / 3600
     ancestors = needs(preset, method)
     cards = {name: library.card(name) for name in library.lineage(ancestors)}
-    own = replace(preset, methods={method: preset.method(method)})
+    data = preset.data.by_content()
+    own = replace(preset, data=data, methods={method: preset.method(method)})
     return {
         "name": method,
         "preset": to_dict(own),

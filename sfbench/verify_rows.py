@@ -23,6 +23,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from .rebuild import NotHere, footage_of, is_of_footage, task_of
 from .row_files import Manifest, is_untouched, read_manifest, read_result
 from .row_folders import FILES, links, strangers
 from .runner import concluded
-from .schema import Record, Request, Result, Scores, digest
+from .schema import Record, Request, Result, Scores, TaskCard, digest
 from .store import MANIFEST, RECORDS, RESULT, StoreError, as_bytes, inside, parse_record
 from .video import VideoError, pixel_hash, read_clip
 
@@ -203,7 +204,7 @@ def _again(
         conclusion = footage.conclude(records)
         found = {"estimates": conclusion.estimates, "curves": conclusion.curves}
         return footage, None, {**found, "per_prompt": conclusion.per_prompt, "division": "open"}
-    task = task_of(result.task, dataset)
+    task = _task(result.task, dataset)
     if (here := _unbound(task, result)) != result.task:
         pairs = {name: getattr(result.task, name) for name in type(here).model_fields}
         differing = [name for name, value in pairs.items() if getattr(here, name) != value]
@@ -212,6 +213,17 @@ def _again(
     known = {record.key: record for record in records}
     ordered = [known[request.key] for request in asked if request.key in known]
     return task, asked, concluded(task, result.model, asked, ordered)
+
+
+def _task(card: TaskCard, dataset: str | None) -> Task:
+    """One task for all rows of the embedded world that share it: what it knows of true videos is
+    slow to find, and the same. A folder may have changed in between."""
+    return _embedded(card.model_dump_json()) if dataset is None else task_of(card, dataset)
+
+
+@lru_cache(maxsize=2)
+def _embedded(card: str) -> Task:
+    return task_of(TaskCard.model_validate_json(card))
 
 
 def _unbound(task: Task, result: Result) -> Any:

@@ -18,7 +18,8 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -231,9 +232,17 @@ def _filmed(root: Path, path: Path, captions: dict[str, str]) -> Filmed:
     text = captions.get(path.relative_to(root).as_posix())
     if text is None:
         text = beside.read_text(encoding="utf-8") if beside.is_file() else path.stem
+    stat = path.stat()
+    seen = _seen(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    return replace(seen, path=path, text=" ".join(text.split()))
+
+
+@lru_cache(maxsize=2**17)
+def _seen(path: Path, size: int, changed: int) -> Filmed:
+    """A file of that size, changed at that time: what it is. A process asks it of each once."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return filmed(path, path, text, sha256)
+    return filmed(path, path, "", sha256)
 
 
 def filmed(source: Source, path: Path, text: str, sha256: str, row: int = 0) -> Filmed:

@@ -67,6 +67,10 @@ MOST_PREFIX = 10_000  # frames, in a row that is somebody else's
 CHUNKS = 12  # of a continuation, where a model does not say
 
 
+class TooFewVideos(ValueError):
+    """A folder in which too few videos are long enough; the text goes on from its name."""
+
+
 class VideoExposure:
     """Implements :class:`sfbench.interfaces.Task`."""
 
@@ -193,7 +197,7 @@ class VideoExposure:
         need = self.prefix + self.frames
         found: list[SceneRef] = self.world.of_split(split, need)[:count]
         if len(found) < LEAST_VIDEOS:
-            raise ValueError(
+            raise TooFewVideos(
                 f"{len(found)} of its videos have the {need} frames at {self.world.fps:g} a second "
                 f"that are needed, and {LEAST_VIDEOS} are the least; add videos, or ask for less "
                 "with --set prefix=N --set frames=N"

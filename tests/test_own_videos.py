@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from sfbench.reference import trainer
 from sfbench.reference.checkpoint import load_weights
 from sfbench.reference.codec import AutoEncoder
 from sfbench.reference.config import CodecConfig, ConfigError, DataConfig, TextConfig
-from sfbench.reference.data import LatentPool, Pool, keyed
+from sfbench.reference.data import LatentPool, Pool, keyed, recognised
+from sfbench.reference.recipes import from_dict, recipe_hash
+from sfbench.reference.run import NotResumed
 from sfbench.reference.text import text_encoder, too_long, words_of
 from sfbench.video import VideoError, write_clip
 from sfbench.video_folder import OwnVideos, VideoFolder
@@ -221,6 +224,39 @@ def test_latents_are_those_of_the_pixels_kept_or_not(videos: Path, tmp_path: Pat
         expected = codec.encode(kept.pixels([(2, 0)], 6)).half().numpy()[0]
     assert (of_kept[2] == expected).all()
     assert len([*(tmp_path / "b").iterdir()]) == 1  # no pixels, and nothing half-made
+
+
+# --- what a recipe calls them ---------------------------------------------------------------------
+
+
+def test_a_recipe_knows_own_videos_by_what_they_are(videos: Path, tmp_path: Path) -> None:
+    def recipe(folder: Path) -> str:
+        preset = from_dict({"name": "mine", **PRESET})
+        told = recognised(data(folder))
+        assert told.by_content().dataset == told.content != told.dataset
+        return recipe_hash(replace(preset, data=told), "diffusion-forcing")
+
+    copied = Path(shutil.copytree(videos, tmp_path / "copied"))
+    assert recipe(videos) == recipe(copied)
+    (copied / "captions.jsonl").write_text(
+        (copied / "captions.jsonl").read_text().replace("A film, number 1", "Another, number 1")
+    )
+    assert recipe(videos) != recipe(copied)
+    plain = DataConfig()
+    assert recognised(plain) == plain == plain.by_content()
+
+
+def test_a_run_does_not_go_on_with_other_videos(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PRESET))
+    folder = Path(shutil.copytree(videos, tmp_path / "videos"))
+    given = [f"data.dataset=folder:{folder}"]
+    mine, out = str(tmp_path / "mine.yaml"), tmp_path / "out"
+    trainer.train(mine, "codec", given, out)
+    trainer.train(mine, "codec", given, out, resume=True)  # nothing is left to do
+    filmed(folder, 1, first=20)
+    (folder / "20.txt").write_text("One more")
+    with pytest.raises(NotResumed, match="was trained by another recipe"):
+        trainer.train(mine, "codec", given, out, resume=True)
 
 
 # --- what is refused ------------------------------------------------------------------------------

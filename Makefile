@@ -19,6 +19,9 @@ ABLATION := tf-dmd self-forcing-sid self-forcing-gan bidirectional-dmd self-forc
 	$(addsuffix -framewise,diffusion-forcing teacher-forcing causvid tf-dmd self-forcing-dmd \
 	self-forcing-sid self-forcing-gan)
 
+TRAINED  := runs/train/tiny
+ABLATED  := results/boards/ablation
+
 SHELL := bash
 
 .PHONY: help quickstart test check-results golden lint reference ablation bench gpu board vbench-env test-vbench clean
@@ -29,7 +32,7 @@ help:
 	@echo "make check-results  compute every committed row and table again, and hold each row to the board's rules"
 	@echo "make golden       take the command line and the schema as they are now for right"
 	@echo "make reference    train the shipped models again from their recipes (hours)"
-	@echo "make ablation     train the other rows of the paper's ablation (hours)"
+	@echo "make ablation     train and run the other rows of the paper's ablation (hours)"
 	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's tables"
 	@echo "make bench        speed ratios on this machine"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
@@ -74,16 +77,20 @@ lint: $(STAMP)
 
 reference: $(STAMP)
 	set -e; for row in $(HEADLINE); do \
-		$(BIN)/sfbench train-reference --preset tiny --method $$row --resume --threads 1 --out runs/train/tiny; done
+		$(BIN)/sfbench train-reference --preset tiny --method $$row --resume --threads 1 --out $(TRAINED); done
 
 ablation: $(STAMP)
 	set -e; for row in $(ABLATION); do \
-		$(BIN)/sfbench train-reference --preset tiny --method $$row --resume --threads 1 --out runs/train/tiny; done
+		$(BIN)/sfbench train-reference --preset tiny --method $$row --resume --threads 1 --out $(TRAINED); \
+		cp $(TRAINED)/weights/tiny-$$row.json $(ABLATED)/cards/; \
+		for task in long-horizon quality; do $(BIN)/sfbench run --task $$task --tier full --threads 1 \
+			--model reference:$(TRAINED)/weights/tiny-$$row.safetensors --out $(ABLATED)/runs/$$task; done; done
 
 board: $(STAMP)
 	$(BIN)/sfbench run --task all --tier full --threads 1 --out results/runs
 	$(BIN)/sfbench run --task video-exposure --tier lite --threads 1 --out results/runs/video-exposure \
 		$(CAUSAL:%=--model %)
+	$(BIN)/sfbench report $(ABLATED) --among results/runs --format csv,md
 	$(BIN)/sfbench report results/runs --out results --embed README.md \
 		--headline oracle:truth,teacher-forcing,self-forcing-dmd
 

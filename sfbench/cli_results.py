@@ -123,6 +123,7 @@ def schema() -> None:
 Examples:
   sfbench report
   sfbench report results/runs --out results --headline oracle:truth,teacher-forcing
+  sfbench report runs/mine --among results/runs
   sfbench report runs/long-horizon-smoke --format html"""
 )
 def report(
@@ -139,6 +140,13 @@ def report(
     embed: Annotated[
         Path | None,
         typer.Option(help="Markdown page whose <!-- board --> block is replaced by the table."),
+    ] = None,
+    among: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Where the rows lie that these are ranked among, e.g. results/runs.",
+            show_default=False,
+        ),
     ] = None,
     headline: Annotated[
         str,
@@ -158,7 +166,7 @@ def report(
             raise typer.BadParameter(registry.unknown("format", name, FORMATS))
     sources = runs or [Path("runs")]
     rows = [name.strip() for name in headline.split(",") if name.strip()]
-    for path in write_report(sources, out or sources[0], chosen, embed, rows):
+    for path in write_report(sources, out or sources[0], chosen, embed, rows, among or []):
         print(path)
 
 

@@ -23,6 +23,10 @@ from .schema import Estimate, Result, TaskCard
 from .store import MANIFEST, RESULT
 from .verdicts import Comparison, Side, comparison, excludes_zero, noted, together
 
+BOARDS = "boards"
+"""A folder of results may have boards of their own in it, one a subject. What lies there is not on
+the board above, and is read by whoever names it."""
+
 
 class Incomparable(ValueError):
     """Rows that must not be compared; the text names the fields that differ."""
@@ -98,8 +102,18 @@ def load(paths: Iterable[Path]) -> list[Result]:
 
     Of several runs of the same weights under the same conditions the latest is kept.
     """
+    return _latest(result for _, result in sources(paths))
+
+
+def joined(own: Sequence[Result], others: Iterable[Result]) -> list[Result]:
+    """Results, and those of the others that they can be compared with."""
+    keys = {result.comparison_key for result in own}
+    return _latest([*own, *(result for result in others if result.comparison_key in keys)])
+
+
+def _latest(results: Iterable[Result]) -> list[Result]:
     latest: dict[tuple[str, ...], Result] = {}
-    for _, result in sources(paths):
+    for result in results:
         weights = result.model.weights_sha256 or ""
         key = (result.comparison_key, result.model.name, result.model.revision, weights)
         if key not in latest or latest[key].provenance.started <= result.provenance.started:
@@ -315,8 +329,11 @@ def _short(text: str) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """Result files at or below a path."""
-    return [path] if path.is_file() else sorted({*path.rglob(RESULT), *collected(path)})
+    """Result files at or below a path, those of the boards within it left out."""
+    if path.is_file():
+        return [path]
+    found = {*path.rglob(RESULT), *collected(path)}
+    return sorted(file for file in found if BOARDS not in file.relative_to(path).parts)
 
 
 def _read(path: Path) -> Result:

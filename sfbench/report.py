@@ -48,15 +48,17 @@ def write_report(
     formats: Sequence[str],
     page: Path | None = None,
     headline: Sequence[str] = (),
+    among: Sequence[Path] = (),
 ) -> list[Path]:
     """Write what is asked for into ``out``; returns the files written.
 
     ``runs``: result files, run directories, or trees of them; ``page``: a Markdown page whose
-    marked block becomes the brief board; ``headline``: the rows of ``headline.png``.
+    marked block becomes the brief board; ``headline``: the rows of ``headline.png``; ``among``:
+    where the rows lie that these are ranked among.
     """
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise ValueError(f"unknown format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
-    results = leaderboard.load(runs)
+    results = leaderboard.joined(leaderboard.load(runs), leaderboard.load(among))
     if not results:
         raise FileNotFoundError(
             f"no finished run in {', '.join(map(str, runs))}; a finished run holds a result.json"
@@ -69,10 +71,11 @@ def write_report(
         written.append(tables.write_markdown(results, out / "LEADERBOARD.md"))
     if page is not None:
         written.append(tables.embed(results, page, out / "published"))
+    read = [*runs, *among]
     if "png" in formats:
-        written += _write_figures(results, runs, out, headline)
+        written += _write_figures(results, read, out, headline)
     if "html" in formats:
-        written.append(write_html(leaderboard.groups(results), leaderboard.sources(runs), out))
+        written.append(write_html(leaderboard.groups(results), leaderboard.sources(read), out))
     return written
 
 

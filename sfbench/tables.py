@@ -11,7 +11,7 @@ import pandas as pd
 from . import beside
 from .boards import Column
 from .effects import Effect, effect
-from .leaderboard import Group, Row, comparisons, groups, verdicts
+from .leaderboard import BOARDS, Group, Row, comparisons, groups, joined, load, verdicts
 from .published import section
 from .schema import Estimate, Result, TaskCard
 from .verdicts import noted
@@ -95,7 +95,9 @@ def markdown(found: Sequence[Group], published: Sequence[str] = ()) -> str:
 
 
 BESIDE = re.compile(
-    r"(?P<start><!-- beside (?P<name>[\w-]+) -->)\n.*?(?P<end><!-- /beside -->)", re.DOTALL
+    r"(?P<start><!-- beside (?:(?P<board>[\w-]+)/)?(?P<name>[\w-]+) -->)\n.*?"
+    r"(?P<end><!-- /beside -->)",
+    re.DOTALL,
 )
 BLOCK = re.compile(
     r"(?P<start><!-- board(?: (?P<task>[\w-]+))? -->)\n.*?(?P<end><!-- /board -->)", re.DOTALL
@@ -107,7 +109,8 @@ def embed(results: Iterable[Result], page: Path, figures: Path | None = None) ->
 
     ``<!-- board latency -->`` up to ``<!-- /board -->`` holds the boards of that task, and
     ``<!-- board -->`` those of every task; ``<!-- beside NAME -->`` up to ``<!-- /beside -->`` has
-    the published figures ``NAME.csv`` of the folder ``figures`` beside the rows that were run.
+    the published figures ``NAME.csv`` of the folder ``figures`` beside the rows that were run, or
+    as ``BOARD/NAME`` those of the board ``BOARD`` within the folder of results.
     """
     results = list(results)
     found = groups(results)
@@ -118,8 +121,12 @@ def embed(results: Iterable[Result], page: Path, figures: Path | None = None) ->
         return "\n".join([block["start"], *lines, block["end"]])
 
     def compared(block: re.Match[str]) -> str:
-        path = (figures or page.parent) / f"{block['name']}.csv"
-        return "\n".join([block["start"], *beside.table(path, results), block["end"]])
+        folder, rows = figures or page.parent, results
+        if block["board"]:
+            board = folder.parent / BOARDS / block["board"]
+            folder, rows = board / folder.name, joined(load([board]), results)
+        lines = beside.table(folder / f"{block['name']}.csv", rows)
+        return "\n".join([block["start"], *lines, block["end"]])
 
     text, count = BLOCK.subn(body, page.read_text(encoding="utf-8"))
     text, tables = BESIDE.subn(compared, text)

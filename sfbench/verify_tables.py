@@ -7,11 +7,14 @@ not: those are held against the rows by their pixels (``tests/test_committed_pag
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .leaderboard import Unreadable, collected, load
+from .leaderboard import BOARDS, Unreadable, collected, joined, load
 from .plain_files import FileError, read_plain, shown
+from .schema import Result
 from .tables import write_csv, write_markdown
 
 MAKERS = {"leaderboard.csv": write_csv, "LEADERBOARD.md": write_markdown}
@@ -19,12 +22,24 @@ MOST_BYTES = 2**24
 
 
 def check_tables(folder: Path) -> list[str]:
-    """What is wrong with the tables of a folder of results; one that is not there is not missed."""
-    there = {}
+    """What is wrong with the tables of a folder of results, and of the boards within it; one that
+    is not there is not missed."""
     findings = [
         f"{shown(file)} is a result without its records, so nothing shows that it follows from any"
         for file in collected(folder)
     ]
+    findings += _made_again(folder, lambda: load([folder]))
+    for board in sorted((folder / BOARDS).glob("*/")):
+        findings += _made_again(board, partial(_board, board, folder))
+    return findings
+
+
+def _board(board: Path, above: Path) -> list[Result]:
+    return joined(load([board]), load([above]))
+
+
+def _made_again(folder: Path, read: Callable[[], list[Result]]) -> list[str]:
+    findings, there = [], {}
     for name in MAKERS:
         if (folder / name).exists() or (folder / name).is_symlink():
             try:
@@ -34,7 +49,7 @@ def check_tables(folder: Path) -> list[str]:
     if not there:
         return findings
     try:
-        results = load([folder])
+        results = read()
     except Unreadable as error:
         return [*findings, f"{shown(folder)}: no table can be made again ({error})"]
     with TemporaryDirectory() as scratch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from sfbench import beside
 from sfbench.schema import Result
+from sfbench.store import as_bytes
 from sfbench.tables import embed
 
 from simulators import result
@@ -62,3 +64,20 @@ def test_the_table_stands_between_its_marks(published: Path, tmp_path: Path) -> 
     assert "Kendall's tau +1.00" in text and "Published: P" in text
     embed([row("a", 0.1), row("b", 0.2), row("c", 0.3)], page, tmp_path)
     assert page.read_text() == text
+
+
+def test_a_board_within_the_results_has_published_figures_of_its_own(
+    published: Path, tmp_path: Path
+) -> None:
+    """Rows of the board above stand there too, where they can be compared."""
+    board = tmp_path / "results" / "boards" / "paper-board"
+    (board / "published").mkdir(parents=True)
+    shutil.copy(published, board / "published")
+    for name, level in (("a", 0.1), ("b", 0.2)):
+        path = board / "runs" / name / "result.json"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(as_bytes(row(name, level).sealed().model_dump(mode="json")))
+    page = tmp_path / "README.md"
+    page.write_text("<!-- beside paper-board/paper -->\n<!-- /beside -->\n")
+    embed([row("c", 0.3)], page, tmp_path / "results" / "published")
+    assert "over 3 rows the order has Kendall's tau +1.00" in page.read_text()

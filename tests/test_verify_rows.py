@@ -205,6 +205,28 @@ def test_tables_that_were_touched_are_found(finished: Path, tmp_path: Path) -> N
     assert check_tables(shelf) == [f"{page} is not what `sfbench report` makes"]
 
 
+def test_a_board_within_a_folder_is_apart_from_its_tables_and_checked_with_it(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Its rows are ranked among those above that can be compared with them."""
+    from sfbench.report import write_report
+
+    shelf = tmp_path / "results"
+    board = shelf / "boards" / "mine"
+    shutil.copytree(finished, shelf / "runs" / "noise")
+    inner = Path(shutil.copytree(finished, board / "runs" / "inner"))
+    resealed(inner, lambda r: r["model"].update(name="cheat:inner"))
+    write_report([shelf], shelf, ["csv", "md"])
+    write_report([board], board, ["csv", "md"], among=[shelf / "runs"])
+    assert "cheat:inner" not in (shelf / "LEADERBOARD.md").read_text()
+    told = (board / "LEADERBOARD.md").read_text()
+    assert "cheat:inner" in told and "cheat:noise" in told
+    assert check_tables(shelf) == [] and rows([shelf]) == [inner, shelf / "runs" / "noise"]
+    page = board / "leaderboard.csv"
+    page.write_text(page.read_text() + "\n")
+    assert check_tables(shelf) == [f"{page} is not what `sfbench report` makes"]
+
+
 # --- rules of the board ---------------------------------------------------------------------------
 
 KNOWN = {"commit": "a" * 12, "dirty": False}

@@ -24,11 +24,12 @@ ABLATED  := results/boards/ablation
 
 SHELL := bash
 
-.PHONY: help quickstart test check-results golden lint reference ablation bench gpu board vbench-env test-vbench clean
+.PHONY: help quickstart test unit check-results golden lint reference ablation bench gpu board vbench-env test-vbench clean
 
 help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
 	@echo "make test         environment, then lint, types, tests, and every metric and row checked"
+	@echo "make unit         only the quick tests: those that neither train nor drive whole commands"
 	@echo "make check-results  compute every committed row and table again, and hold each row to the board's rules"
 	@echo "make golden       take the command line and the schema as they are now for right"
 	@echo "make reference    train the shipped models again from their recipes (hours)"
@@ -64,6 +65,9 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/sfbench certify --check results/certification.json
 	@echo "== sfbench verify: every committed row against its records =="
 	OMP_NUM_THREADS=1 $(BIN)/sfbench verify results
+
+unit: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 check-results: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/sfbench verify --strict results

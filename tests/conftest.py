@@ -38,16 +38,20 @@ LONGEST = (
     "latency",
     "shards",
 )
-"""Files that take longest, the longest first. A file is run by one process, so one that comes last
-leaves the other core with nothing to do (the Makefile gives ``--no-loadscope-reorder``)."""
+"""Files that take longest, the longest first: they train, or drive whole commands. A file is run by
+one process, so one that comes last leaves the other core with nothing to do (the Makefile gives
+``--no-loadscope-reorder``). ``make unit`` leaves them out."""
 
 Child = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files that take longest."""
+    """Start with the files that take longest, and mark these as slow."""
     place = {f"test_{name}.py": n for n, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    for item in items:
+        if item.path.name in place:
+            item.add_marker("slow")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, figures, leaderboard, tables
+from . import __version__, figures, leaderboard, marked_page, tables
 from .boards import Column
 from .leaderboard import Group, Row
 from .page import write as write_html
@@ -70,7 +70,7 @@ def write_report(
     if "md" in formats:
         written.append(tables.write_markdown(results, out / "LEADERBOARD.md"))
     if page is not None:
-        written.append(tables.embed(results, page, out / "published"))
+        written.append(marked_page.embed(results, page, out))
     read = [*runs, *among]
     if "png" in formats:
         written += _write_figures(results, read, out, headline)

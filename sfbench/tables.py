@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 from . import beside
 from .boards import Column
 from .effects import Effect, effect
-from .leaderboard import BOARDS, Group, Row, comparisons, groups, joined, load, verdicts
+from .leaderboard import Group, Row, comparisons, groups, verdicts
 from .published import section
 from .schema import Estimate, Result, TaskCard
 from .verdicts import noted
@@ -92,55 +91,6 @@ def markdown(found: Sequence[Group], published: Sequence[str] = ()) -> str:
         parts += _section(group)
     parts += published
     return "\n".join(parts).rstrip() + "\n"
-
-
-BESIDE = re.compile(
-    r"(?P<start><!-- beside (?:(?P<board>[\w-]+)/)?(?P<name>[\w-]+) -->)\n.*?"
-    r"(?P<end><!-- /beside -->)",
-    re.DOTALL,
-)
-BLOCK = re.compile(
-    r"(?P<start><!-- board(?: (?P<task>[\w-]+))? -->)\n.*?(?P<end><!-- /board -->)", re.DOTALL
-)
-
-
-def embed(results: Iterable[Result], page: Path, figures: Path | None = None) -> Path:
-    """Put the brief boards between the markers of a Markdown page, e.g. a README.
-
-    ``<!-- board latency -->`` up to ``<!-- /board -->`` holds the boards of that task, and
-    ``<!-- board -->`` those of every task; ``<!-- beside NAME -->`` up to ``<!-- /beside -->`` has
-    the published figures ``NAME.csv`` of the folder ``figures`` beside the rows that were run, or
-    as ``BOARD/NAME`` those of the board ``BOARD`` within the folder of results.
-    """
-    results = list(results)
-    found = groups(results)
-
-    def body(block: re.Match[str]) -> str:
-        wanted = [g for g in found if block["task"] in (None, g.task.name)]
-        lines = [line for group in wanted for line in _brief(group)]
-        return "\n".join([block["start"], *lines, block["end"]])
-
-    def compared(block: re.Match[str]) -> str:
-        folder, rows = figures or page.parent, results
-        if block["board"]:
-            board = folder.parent / BOARDS / block["board"]
-            folder, rows = board / folder.name, joined(load([board]), results)
-        lines = beside.table(folder / f"{block['name']}.csv", rows)
-        return "\n".join([block["start"], *lines, block["end"]])
-
-    text, count = BLOCK.subn(body, page.read_text(encoding="utf-8"))
-    text, tables = BESIDE.subn(compared, text)
-    if not count + tables:
-        raise Unmarked(
-            f"{page} has no place for the board; add the lines '<!-- board -->' and "
-            "'<!-- /board -->'."
-        )
-    page.write_text(text, encoding="utf-8")
-    return page
-
-
-class Unmarked(ValueError):
-    """A page without the markers; the text is one sentence."""
 
 
 def caution(task: TaskCard) -> str:
@@ -249,7 +199,7 @@ def _section(group: Group) -> list[str]:
     ]
 
 
-def _brief(group: Group) -> list[str]:
+def brief(group: Group) -> list[str]:
     """One narrow table of a board and its leader's verdicts."""
     columns = [c for part in group.parts.values() for c in part if c.brief]
     head = ["", "model", "steps", *(f"{c.title} {ARROWS[c.better]}".strip() for c in columns)]

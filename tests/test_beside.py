@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sfbench import beside
+from sfbench.marked_page import Unmarked, embed
 from sfbench.schema import Result
 from sfbench.store import as_bytes
-from sfbench.tables import embed
 
 from simulators import result
 
@@ -26,7 +26,8 @@ def row(name: str, level: float) -> Result:
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    path = tmp_path / "paper.csv"
+    path = tmp_path / "published" / "paper.csv"
+    path.parent.mkdir()
     path.write_text(
         HEAD + "Best,chunk-wise,84.3,a,P\nMiddle,chunk-wise,83.5,b,P\nWorst,chunk-wise,82.3,c,P\n"
         "Unread,chunk-wise,,d,P\nNot run,chunk-wise,80.0,e,P\n"
@@ -71,13 +72,35 @@ def test_a_board_within_the_results_has_published_figures_of_its_own(
 ) -> None:
     """Rows of the board above stand there too, where they can be compared."""
     board = tmp_path / "results" / "boards" / "paper-board"
-    (board / "published").mkdir(parents=True)
-    shutil.copy(published, board / "published")
+    shutil.copytree(published.parent, board / "published")
     for name, level in (("a", 0.1), ("b", 0.2)):
         path = board / "runs" / name / "result.json"
         path.parent.mkdir(parents=True)
         path.write_bytes(as_bytes(row(name, level).sealed().model_dump(mode="json")))
     page = tmp_path / "README.md"
     page.write_text("<!-- beside paper-board/paper -->\n<!-- /beside -->\n")
-    embed([row("c", 0.3)], page, tmp_path / "results" / "published")
+    embed([row("c", 0.3)], page, tmp_path / "results")
     assert "over 3 rows the order has Kendall's tau +1.00" in page.read_text()
+
+
+def test_a_mark_may_choose_rows_of_a_board_within(tmp_path: Path) -> None:
+    path = tmp_path / "boards" / "mine" / "runs" / "b" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(as_bytes(row("b", 0.2).sealed().model_dump(mode="json")))
+    page, above = tmp_path / "README.md", [row("a", 0.1), row("c", 0.3)]
+    mark = "<!-- board mine/long-horizon: b, c -->"
+    page.write_text(f"{mark}\n<!-- /board -->\n<!-- board long-horizon -->\n<!-- /board -->\n")
+    embed(above, page, tmp_path)
+    within, main = page.read_text().split("<!-- board long-horizon -->")
+    assert within.startswith(mark) and "| 1 | b |" in within and "| c |" in within
+    assert "| a |" not in within and "| b |" not in main and "| 1 | a |" in main
+    page.write_text("<!-- board mine/long-horizon: b, x -->\n<!-- /board -->\n")
+    with pytest.raises(Unmarked, match="names 'x', which was not run"):
+        embed(above, page, tmp_path)
+
+
+def test_published_figures_that_are_not_there_are_missed(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("<!-- beside absent -->\n<!-- /beside -->\n")
+    with pytest.raises(Unmarked, match=r"published/absent\.csv, which is not there"):
+        embed([row("a", 0.1)], page, tmp_path)

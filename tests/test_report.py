@@ -12,9 +12,9 @@ from rich.console import Console
 
 from sfbench import report, stats, video
 from sfbench.boards import board_of
+from sfbench.marked_page import Unmarked
 from sfbench.registry import providers
 from sfbench.schema import ClipRef, Geometry, Prompt, Record, Request, Result
-from sfbench.tables import Unmarked
 
 from simulators import result, spread
 

@@ -78,8 +78,8 @@ def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finish(start(1, "steps", folder, {"one": (20, {})}))
     layouts = {
         "replicate": (20, {}),
-        "shard": (20, SHARD),
-        "accumulate": (2, {"micro_batch": 1}),
+        "shard": (4, SHARD),
+        "accumulate": (20, {"micro_batch": 1}),
         "sequence": (2, {"sequence_parallel": 2}),
         "all": (2, SHARD | {"sequence_parallel": 2, "micro_batch": 2, "checkpoint_blocks": True}),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from sfbench.schema import Record, Result
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 RUNS = sorted(path.parent for path in (RESULTS / "runs").glob("*/*/result.json"))
+BOARD = RESULTS / "boards" / "ablation"
+ABLATED = sorted(path.parent for path in (BOARD / "runs").glob("*/*/result.json"))
 WEIGHTS = sorted(SHIPPED.glob("*.safetensors"))
 
 # What float arithmetic of another machine may do to a graded violation. The requests regenerated
@@ -58,7 +60,8 @@ def test_all_methods_and_cheats_are_on_each_board(name: str) -> None:
 def test_committed_tables_are_what_the_tool_makes(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text((ROOT / "README.md").read_text())
-    shutil.copytree(RESULTS / "published", tmp_path / "published")
+    for name in ("published", "boards"):
+        (tmp_path / name).symlink_to(RESULTS / name)
     report.write_report([RESULTS / "runs"], tmp_path, ["csv", "md"], page)
     for name in ("leaderboard.csv", "LEADERBOARD.md"):
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), (
@@ -69,7 +72,7 @@ def test_committed_tables_are_what_the_tool_makes(tmp_path: Path) -> None:
 
 def test_committed_rows_are_valid_and_closed() -> None:
     """That each follows from its records is shown by `sfbench verify results`, in `make test`."""
-    for run in RUNS:
+    for run in RUNS + ABLATED:
         committed = result(run)
         assert committed.validity.ok, committed.validity.reasons
         assert committed.division == "closed" and committed.sha256
@@ -95,6 +98,27 @@ def test_two_requests_of_each_model_come_out_again(name: str) -> None:
             assert scores.series[kind] == pytest.approx(values, abs=near), kind
 
 
+@pytest.mark.parametrize("path", sorted((BOARD / "cards").glob("*.json")), ids=lambda p: p.stem)
+def test_weights_of_the_ablation_come_back_from_the_recipe_on_their_card(path: Path) -> None:
+    card, preset = json.loads(path.read_text()), load_preset("tiny")
+    row = path.stem.removeprefix("tiny-")
+    assert card["name"] == row and card["recipe"] == recipe_hash(preset, row)
+    for ancestor, sha256 in card["ancestors"].items():
+        kept = [folder / f"tiny-{ancestor}.json" for folder in (SHIPPED, BOARD / "cards")]
+        (of_ancestor,) = (json.loads(file.read_text()) for file in kept if file.exists())
+        assert of_ancestor["sha256"] == sha256
+    for task in ("long-horizon", "quality"):
+        found = result(BOARD / "runs" / task / row)
+        assert found.model.name == row and found.model.weights_sha256 == card["sha256"]
+        assert found.provenance.dirty is False and "reference:" in (found.provenance.command or "")
+
+
+def test_every_row_of_the_ablation_has_a_card() -> None:
+    assert ABLATED and {run.name for run in ABLATED} == {
+        path.stem.removeprefix("tiny-") for path in (BOARD / "cards").glob("*.json")
+    }
+
+
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
 def test_shipped_weights_are_small_and_documented(path: Path) -> None:
     _, card = load_weights(path)  # checks the hash
@@ -114,7 +138,7 @@ def test_the_folder_of_weights_stays_small() -> None:
     assert {p.stem for p in WEIGHTS} <= {f"tiny-{m}" for m in HEADLINE}
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: "/".join(run.parts[-2:]))
+@pytest.mark.parametrize("run", RUNS + ABLATED, ids=lambda run: "/".join(run.parts[-2:]))
 def test_no_interval_leaves_what_its_unit_allows(run: Path) -> None:
     """A share above 1 in a picture makes the rest of it hard to believe."""
     found = result(run)

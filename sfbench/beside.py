@@ -33,10 +33,12 @@ class Ours:
 
 
 OURS = (
+    Ours("quality", "violation", "violation, native length v", False),
+    Ours("quality", "adherence", "prompt ^", True),
     Ours("long-horizon", "violation_own", "violation, own context v", False),
     Ours("long-horizon", "drift", "drift to 8x v", False),
-    Ours("quality", "adherence", "prompt ^", True),
 )
+"""The first two ask what the published score does: clips of the native length, from a prompt."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ import distributed_program as program
 PROGRAM = Path(__file__).with_name("distributed_program.py")
 ALL = ("codec", *METHODS)
 SHARD = {"sharding": "shard"}
+PATIENCE = 900
+"""Seconds; the longest job takes one or two minutes where nothing else runs."""
 
 
 def start(ranks: int, job: str, *arguments: Any, near: int = 0) -> list[subprocess.Popen[str]]:
@@ -63,7 +65,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> None:
     """All end well."""
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=240)
+            _, errors = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, errors[-3000:]
     finally:
         for process in processes:
@@ -136,7 +138,7 @@ def test_a_run_killed_and_resumed_among_others_has_the_same_curve(
         if die > 20:
             finish(processes)
             break
-        processes[-1].communicate(timeout=240)
+        processes[-1].communicate(timeout=PATIENCE)
         assert processes[-1].returncode == -signal.SIGKILL
         for process in processes:  # as torchrun does when one of its processes dies
             process.kill()
@@ -193,7 +195,7 @@ def test_torchrun_trains_what_one_process_does(tmp_path: Path) -> None:
             [*launch, *command, str(tmp_path / name)],
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             check=False,
         )

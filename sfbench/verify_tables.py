@@ -7,8 +7,6 @@ not: those are held against the rows by their pixels (``tests/test_committed_pag
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,17 +26,18 @@ def check_tables(folder: Path) -> list[str]:
         f"{shown(file)} is a result without its records, so nothing shows that it follows from any"
         for file in collected(folder)
     ]
-    findings += _made_again(folder, lambda: load([folder]))
-    for board in sorted((folder / BOARDS).glob("*/")):
-        findings += _made_again(board, partial(_board, board, folder))
+    for board in (folder, *sorted((folder / BOARDS).glob("*/"))):
+        findings += _made_again(board)
     return findings
 
 
-def _board(board: Path, above: Path) -> list[Result]:
-    return joined(load([board]), load([above]))
+def _rows(folder: Path) -> list[Result]:
+    """What its tables are made of: of a board within others, also rows that those have."""
+    own, above = load([folder]), folder.absolute().parent
+    return joined(own, load([above.parent])) if above.name == BOARDS else own
 
 
-def _made_again(folder: Path, read: Callable[[], list[Result]]) -> list[str]:
+def _made_again(folder: Path) -> list[str]:
     findings, there = [], {}
     for name in MAKERS:
         if (folder / name).exists() or (folder / name).is_symlink():
@@ -49,7 +48,7 @@ def _made_again(folder: Path, read: Callable[[], list[Result]]) -> list[str]:
     if not there:
         return findings
     try:
-        results = read()
+        results = _rows(folder)
     except Unreadable as error:
         return [*findings, f"{shown(folder)}: no table can be made again ({error})"]
     with TemporaryDirectory() as scratch:

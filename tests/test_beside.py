@@ -61,7 +61,10 @@ def test_the_table_stands_between_its_marks(published: Path, tmp_path: Path) -> 
     embed([row("a", 0.1), row("b", 0.2), row("c", 0.3)], page, tmp_path)
     text = page.read_text()
     assert "EARLIER" not in text and text.startswith("x\n") and text.endswith("y\n")
-    assert "| Best | chunk-wise | 84.3 | a | 0." in text and "| Unread | chunk-wise | - |" in text
+    assert (
+        "| Best | chunk-wise | 84.3 | a | - | - | 0." in text
+        and "| Unread | chunk-wise | - |" in text
+    )
     assert "Kendall's tau +1.00" in text and "Published: P" in text
     embed([row("a", 0.1), row("b", 0.2), row("c", 0.3)], page, tmp_path)
     assert page.read_text() == text

@@ -2,7 +2,8 @@
 
 A file of published figures whose column ``row`` names rows of ours is such a table. Scales differ,
 so only orders are compared: over all pairs of rows of one ``autoregression`` (Kendall's tau-b), and
-over those pairs that are told apart here, by a paired interval that excludes zero.
+over those pairs that are told apart here, by a paired interval that excludes zero. Rows that are
+flagged are shown, and have no place in the order, as on a board.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .verdicts import excludes_zero
 COLUMN = "row"
 SCORE = "vbench_total"  # what the published order is by; higher is better
 GROUPED = "autoregression"
+FLAG = "†"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,14 @@ def table(path: Path, results: Sequence[Result]) -> list[str]:
                 [row["system"], row[GROUPED], row[SCORE] or "-", row[COLUMN] or "-", *cells]
             )
         )
-    sentences = [f"- {a.sentence}" for a in agreements(rows, results)]
+    named = {row[COLUMN] for row in rows}
+    sentences = [
+        f"- {FLAG} {result.task.name} does not rank {result.model.name}: "
+        f"{'; '.join(result.validity.flags)}."
+        for result in results
+        if result.validity.flags and result.model.name in named
+    ]
+    sentences += [f"- {a.sentence}" for a in agreements(rows, results)]
     sources = dict.fromkeys(row["source"] for row in rows)
     return [*lines, "", *sentences, "", *(f"Published: {source}" for source in sources)]
 
@@ -107,7 +116,7 @@ def agreements(rows: Sequence[Mapping[str, str]], results: Sequence[Result]) -> 
             pairs = [
                 (float(row[SCORE]), known[row[COLUMN]], row[COLUMN])
                 for row in rows
-                if row[GROUPED] == group and row[SCORE] and _value(known.get(row[COLUMN]), ours)
+                if row[GROUPED] == group and row[SCORE] and _ranked(known.get(row[COLUMN]), ours)
             ]
             if len(pairs) > 2:
                 made.append(_agreement(group, ours, pairs))
@@ -144,10 +153,15 @@ def _value(result: Result | None, ours: Ours) -> Estimate | None:
     return estimate if estimate and estimate.value is not None else None
 
 
+def _ranked(result: Result | None, ours: Ours) -> bool:
+    return bool(result and not result.validity.flags and _value(result, ours))
+
+
 def _cell(result: Result | None, ours: Ours) -> str:
     estimate = _value(result, ours)
     if estimate is None:
         return "-"
     text = f"{estimate.value:.3f}"
-    known = estimate.low is not None and estimate.high is not None
-    return f"{text} [{estimate.low:.3f}, {estimate.high:.3f}]" if known else text
+    if estimate.low is not None and estimate.high is not None:
+        text += f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{text} {FLAG}" if result and result.validity.flags else text

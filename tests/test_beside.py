@@ -10,7 +10,7 @@ import pytest
 
 from sfbench import beside
 from sfbench.marked_page import Unmarked, embed
-from sfbench.schema import Result
+from sfbench.schema import Result, Validity
 from sfbench.store import as_bytes
 
 from simulators import result
@@ -107,3 +107,14 @@ def test_published_figures_that_are_not_there_are_missed(tmp_path: Path) -> None
     page.write_text("<!-- beside absent -->\n<!-- /beside -->\n")
     with pytest.raises(Unmarked, match=r"published/absent\.csv, which is not there"):
         embed([row("a", 0.1)], page, tmp_path)
+
+
+def test_a_flagged_row_is_shown_and_has_no_place_in_the_order(published: Path) -> None:
+    flagged = row("a", 0.05)
+    flagged = flagged.model_copy(update={"validity": Validity(ok=True, flags=("DEGENERATE (x)",))})
+    rows = [flagged, row("b", 0.3), row("c", 0.2), row("e", 0.1)]
+    (found,) = beside.agreements(beside.published.read(published), rows)
+    assert found.rows == 3 and not any("a" in pair for pair in found.reversed)
+    text = "\n".join(beside.table(published, rows))
+    assert "] † |" in text and "- † long-horizon does not rank a: DEGENERATE (x)." in text
+    assert text.count("†") == 2

@@ -19,6 +19,8 @@ LONGEST = (
     "video_exposure",
     "trainer",
     "own_videos",
+    "rollout_options",
+    "telemetry",
     "gpu_run",
     "page_browser",
     "quality",

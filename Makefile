@@ -86,9 +86,9 @@ reference: $(STAMP)
 ablation: $(STAMP)
 	set -e; for row in $(ABLATION); do \
 		$(BIN)/sfbench train-reference --preset tiny --method $$row --resume --threads 1 --out $(TRAINED); \
-		cp $(TRAINED)/weights/tiny-$$row.json $(ABLATED)/cards/; \
 		for task in long-horizon quality; do $(BIN)/sfbench run --task $$task --tier full --threads 1 \
-			--model reference:$(TRAINED)/weights/tiny-$$row.safetensors --out $(ABLATED)/runs/$$task; done; done
+			--model reference:$(TRAINED)/weights/tiny-$$row.safetensors --out $(ABLATED)/runs/$$task; done; \
+		cp $(TRAINED)/weights/tiny-$$row.json $(ABLATED)/cards/; done
 
 board: $(STAMP)
 	$(BIN)/sfbench run --task all --tier full --threads 1 --out results/runs

@@ -26,13 +26,13 @@ from .checkpoint import CheckpointError, load_into, load_weights
 from .codec import AutoEncoder, to_frames, to_video
 from .config import Preset
 from .data import noise_for
-from .library import Library
 from .methods import load_codec, methods_known
 from .model import DiT
 from .recipes import from_dict
 from .rollout import Noise, rollout
 from .schedule import Schedule
 from .text import text_encoder
+from .trained import Library
 
 BLANK = Prompt(id="blank", text="")
 

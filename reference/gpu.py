@@ -186,11 +186,11 @@ class Job:
         import torch
 
         from .checkpoint import load_into, load_weights
-        from .library import Library
         from .methods import load_codec
         from .model import DiT
         from .rollout import rollout
         from .schedule import Schedule
+        from .trained import Library
 
         library, own = Library(self.preset.name, self.work / "weights"), self.preset.of(row)
         net = DiT(own)

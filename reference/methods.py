@@ -22,7 +22,6 @@ from .checkpoint import load_into
 from .codec import AutoEncoder, reconstruction_loss
 from .config import ConfigError, MethodConfig, Preset, unknown
 from .data import LatentPool, Pool, noise_for
-from .library import Library
 from .model import DiT
 from .objective_dmd import DMD
 from .objective_fakes import Fakes, noised_truth, own_past, true_past, whole_clip
@@ -32,6 +31,7 @@ from .objective_init import CausalOde, Consistency, OdeRegression
 from .objective_sid import SiD
 from .objectives import Draw, Metrics, Objective
 from .text import text_encoder, too_long
+from .trained import Library
 
 Note = Callable[[str], None]
 

@@ -23,7 +23,6 @@ from .adapters import in_training
 from .config import ConfigError, MethodConfig, Preset
 from .data import recognised
 from .distributed import World, whole
-from .library import Library
 from .methods import build, ensure_known, load_codec, methods_known, needs, order
 from .model import DiT
 from .objectives import Objective
@@ -31,6 +30,7 @@ from .progress import progress
 from .recipes import load_preset, recipe_hash, to_dict
 from .run import NonFinite, NotResumed, Run, learning_rate
 from .telemetry import Evaluate, Evaluator, Telemetry, report
+from .trained import Library
 
 __all__ = ["NonFinite", "NotResumed", "Run", "learning_rate", "train"]
 
@@ -152,7 +152,7 @@ class _Watch:
         self, preset: Preset, row: str, library: Library, world: World, evaluator: Evaluator | None
     ) -> None:
         """What cannot be evaluated is refused here, before anything is made."""
-        self.preset, self.row, self.library, self.world = preset, row, library, world
+        self.preset, self.row, self.weights, self.world = preset, row, library, world
         kind, self.every = preset.kind(row), 0
         self._evaluate: Evaluate | None = None
         if evaluator and kind != "codec" and (every := preset.method(row).evaluate_every):
@@ -181,7 +181,7 @@ class _Watch:
 
     def _figures(self, tensors: dict[str, Tensor]) -> dict[str, float]:
         assert self._evaluate is not None
-        codec, _ = load_codec(self.preset, self.library, self.row)
+        codec, _ = load_codec(self.preset, self.weights, self.row)
         network = DiT(self.preset.of(self.row)).eval().requires_grad_(False)
         network.load_state_dict(tensors)
         return self._evaluate(in_training(network, codec, self.preset, self.row))

@@ -139,7 +139,7 @@ def report(
     ] = None,
     embed: Annotated[
         Path | None,
-        typer.Option(help="Markdown page whose <!-- board --> block is replaced by the table."),
+        typer.Option(help="Markdown page whose marked blocks (<!-- board -->) are made again."),
     ] = None,
     among: Annotated[
         list[Path] | None,

@@ -91,7 +91,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "truth": "sfbench.reference.adapters:truth_row",
         "replay": "sfbench.models:replay_row",
     },
-    # Called as train(preset, method, overrides, out, resume, evaluation=evaluator).
+    # Called as train(preset, method, overrides, out, resume, evaluator=evaluator).
     "trainers": {
         "reference": "sfbench.reference.trainer:train",
     },
@@ -99,7 +99,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "planners": {
         "reference": "sfbench.reference.dry_run:show",
     },
-    # evaluator(dataset, size)(model): what a run in training is watched and chosen by.
+    # evaluator(data, causal)(model): what a run in training is watched and chosen by.
     "evaluators": {
         "reference": "sfbench.tasks.telemetry:Selection",
     },

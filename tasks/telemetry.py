@@ -128,6 +128,11 @@ def drift(grades: Grades) -> Estimate:
 
 
 def _of_the_embedded_world(data: Watched) -> LongHorizon:
+    if not data.dataset.startswith("shapes-"):
+        raise NotEvaluated(
+            f"A run on '{data.dataset}' cannot be evaluated while it trains: that needs the "
+            "embedded world or videos of one's own; leave evaluate_every at 0."
+        )
     return LongHorizon(data.dataset, "smoke", data.shape[0], split=SPLIT)
 
 
@@ -138,7 +143,7 @@ def _of_films(data: Watched, causal: bool) -> VideoExposure:
             "A model that makes whole clips continues no video, and nothing else can be measured "
             f"of it on '{data.dataset}'; leave its evaluate_every at 0."
         )
-    prefix, least = data.frames // 2, LEAST_VIDEOS
+    prefix = data.frames // 2
     try:
         return VideoExposure(
             data.dataset,
@@ -152,6 +157,6 @@ def _of_films(data: Watched, causal: bool) -> VideoExposure:
     except TooFewVideos:
         raise NotEvaluated(
             f"A run is evaluated on the split '{SPLIT}' of '{data.dataset}', one video in ten, and "
-            f"fewer than {least} of these have {data.clip_frames} frames at {data.fps:g} a second; "
-            "add videos, or leave evaluate_every at 0."
+            f"fewer than {LEAST_VIDEOS} of these have {data.clip_frames} frames at {data.fps:g} a "
+            "second; add videos, or leave evaluate_every at 0."
         ) from None

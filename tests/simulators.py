@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -62,6 +62,29 @@ class Drifting:
         yield shapes.render(
             replace(scene, bodies=(wrong,)), request.geometry.frames, request.geometry.height
         )
+
+
+class Brightening:
+    """The true continuation, brighter (where it is bright, darker) by so many levels for each chunk
+    of four frames of its context that is not true."""
+
+    def __init__(self, truth: Callable[..., Frames], levels: float, always: float = 0) -> None:
+        self.truth, self.levels, self.always = truth, levels, always
+        self.card = card(f"brightening-{levels}", chunk=4)
+
+    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
+        ref = request.prompt.scene
+        assert ref is not None and context is not None
+        start, stop = len(context), len(context) + request.geometry.frames
+        true = self.truth(ref, stop)
+        own = (context != true[:start]).any(axis=(1, 2, 3))
+        first = int(np.argmax(own)) if own.any() else start
+        added = self.always + self.levels * (start - first) / 4
+        if not own.any() and self.levels and start > 6:
+            added = self.always  # true context
+        inwards = 1 if true[:6].mean() < 140 else -1
+        moved = true[start:].astype(np.int16) + inwards * round(added)
+        yield np.clip(moved, 0, 255).astype(np.uint8)
 
 
 class Ignoring:

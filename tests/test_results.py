@@ -12,6 +12,7 @@ import pytest
 from sfbench import report, stats
 from sfbench.arms import Played, play
 from sfbench.models import resolve
+from sfbench.published import read
 from sfbench.reference.catalogue import HEADLINE, SHIPPED, shipped
 from sfbench.reference.checkpoint import load_weights
 from sfbench.reference.recipes import load_preset, recipe_hash
@@ -113,10 +114,13 @@ def test_weights_of_the_ablation_come_back_from_the_recipe_on_their_card(path: P
         assert found.provenance.dirty is False and "reference:" in (found.provenance.command or "")
 
 
-def test_every_row_of_the_ablation_has_a_card() -> None:
-    assert ABLATED and {run.name for run in ABLATED} == {
-        path.stem.removeprefix("tiny-") for path in (BOARD / "cards").glob("*.json")
-    }
+def test_every_row_of_the_recipes_ships_or_is_on_the_board_of_the_ablation() -> None:
+    cards = {path.stem.removeprefix("tiny-") for path in (BOARD / "cards").glob("*.json")}
+    assert cards == set(load_preset("tiny").methods) - set(HEADLINE)
+    for task in ("long-horizon", "quality"):
+        assert {run.name for run in ABLATED if run.parent.name == task} == cards
+    rows = {row["row"] for row in read(BOARD / "published" / "self-forcing-ablation.csv")}
+    assert rows <= cards | set(HEADLINE) and len(rows) == 14
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)

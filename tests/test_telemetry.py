@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from test_video_exposure import Brightening
 
 from sfbench.reference import trainer
 from sfbench.reference.checkpoint import load_weights, sha256
@@ -27,6 +26,8 @@ from sfbench.tasks.shapes import Shapes
 from sfbench.tasks.telemetry import NotEvaluated, Selection, drift
 from sfbench.video import write_clip
 from sfbench.video_folder import filmed
+
+from simulators import Brightening
 
 SHORT = [
     "data.clips=32",
@@ -255,6 +256,11 @@ def test_a_run_on_own_videos_is_watched_from_the_command_line(
     ("changes", "causal", "said"),
     [
         ({}, False, "continues no video, .* leave its evaluate_every at 0"),
+        (
+            {"dataset": "my-world"},
+            True,
+            "on 'my-world' cannot be evaluated .* at 0",
+        ),
         ({"clip_frames": 17}, True, "fewer than 4 of these have 17 frames at 8 a second; add"),
     ],
 )

@@ -15,7 +15,7 @@ from sfbench import models, runner
 from sfbench.arms import Played, play
 from sfbench.departure import SLACK, WORST
 from sfbench.interfaces import Frames, VideoModel
-from sfbench.schema import Estimate, ModelCard, Record, Request
+from sfbench.schema import Estimate, ModelCard, Record
 from sfbench.store import read_records
 from sfbench.tasks import rows
 from sfbench.tasks.conclusion import Conclusion
@@ -26,7 +26,7 @@ from sfbench.verify_rows import check
 from sfbench.video import VideoError, write_clip
 
 import real_videos
-from simulators import Drifting, Ignoring, card
+from simulators import Brightening, Drifting, Ignoring, card
 
 Child = Callable[..., "subprocess.CompletedProcess[str]"]
 PAIR = ("own", "true")
@@ -53,29 +53,6 @@ def concluded(task: VideoExposure, model: VideoModel, arms: Sequence[str] = PAIR
 def contains(estimate: Estimate, value: float, slack: float = 1e-5) -> bool:
     assert estimate.low is not None and estimate.high is not None, estimate.method
     return estimate.low - slack <= value <= estimate.high + slack
-
-
-class Brightening:
-    """The true continuation, brighter (where it is bright, darker) by so many levels for each chunk
-    of its context that is not true."""
-
-    def __init__(self, truth: Callable[..., Frames], levels: float, always: float = 0) -> None:
-        self.truth, self.levels, self.always = truth, levels, always
-        self.card = card(f"brightening-{levels}", chunk=CHUNK)
-
-    def generate(self, request: Request, context: Frames | None = None) -> Iterator[Frames]:
-        ref = request.prompt.scene
-        assert ref is not None and context is not None
-        start, stop = len(context), len(context) + request.geometry.frames
-        true = self.truth(ref, stop)
-        own = (context != true[:start]).any(axis=(1, 2, 3))
-        first = int(np.argmax(own)) if own.any() else start
-        added = self.always + self.levels * (start - first) / CHUNK
-        if not own.any() and self.levels and start > 6:
-            added = self.always  # true context
-        inwards = 1 if true[:6].mean() < 140 else -1
-        moved = true[start:].astype(np.int16) + inwards * round(added)
-        yield np.clip(moved, 0, 255).astype(np.uint8)
 
 
 # --- no bias --------------------------------------------------------------------------------------

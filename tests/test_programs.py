@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfbench import programs, registry
+from sfbench import program_child, registry
 from sfbench.arms import Played, play
 from sfbench.clock import Timed
 from sfbench.models import resolve
-from sfbench.programs import TIMEOUT, ProgramError, ProgramFailed, ProgramModel
+from sfbench.program_child import TIMEOUT, ProgramError, ProgramFailed
+from sfbench.programs import ProgramModel
 from sfbench.schema import Failure, Geometry, ModelCard, Prompt, Request
 
 import fakes
@@ -73,7 +74,7 @@ def make(tmp_path: Path) -> Make:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "GRACE_S", 0.3)
+    monkeypatch.setattr(program_child, "GRACE_S", 0.3)
 
 
 def heard(tmp_path: Path) -> list[str]:
@@ -376,7 +377,7 @@ def test_nothing_is_left_of_it(how: str, make: Make, tmp_path: Path) -> None:
 
 def test_nothing_is_left_when_the_harness_exits(make: Make, tmp_path: Path) -> None:
     code = (
-        "import sys; from sfbench import programs; programs.GRACE_S = 0.1\n"
+        "import sys; from sfbench import program_child, programs; program_child.GRACE_S = 0.1\n"
         "model = programs.ProgramModel(sys.argv[1]); raise RuntimeError('interrupted')"
     )
     done = subprocess.run(
@@ -389,7 +390,7 @@ def test_nothing_is_left_when_the_harness_exits(make: Make, tmp_path: Path) -> N
 def test_a_program_may_end_by_itself(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "GRACE_S", 20.0)
+    monkeypatch.setattr(program_child, "GRACE_S", 20.0)
     model = ProgramModel(make("header()\nwhile hear(): pass\nlog('tidied up'); sys.exit()"))
     model.close()
     assert heard(tmp_path)[-1] == "tidied up"

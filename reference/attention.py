@@ -102,17 +102,18 @@ class Rope:
         space = 2 * (head_dim // 6)
         self.axes = (head_dim - 2 * space, space, space)
         self.grid, self.theta = grid, theta
-        self._tables: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+        self._tables: dict[tuple[object, ...], Tensor] = {}
 
-    def tables(self, frames: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines ``[F S, D / 2]`` for tokens of the frames at these positions."""
+    def turns(self, frames: Sequence[int], like: Tensor) -> Tensor:
+        """``exp(i angle)``, complex ``[F S, D / 2]``, for tokens of the frames at these places."""
         key = (*frames, like.device, like.dtype)
         if key not in self._tables:
             if len(self._tables) > 256:  # absolute positions would grow this without end
                 self._tables.clear()
             with torch.inference_mode(False):  # a table made while serving may be used in training
                 angles = self._angles(frames).to(like.device)
-                self._tables[key] = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+                turns = torch.polar(torch.ones_like(angles), angles)
+                self._tables[key] = turns.to(like.dtype.to_complex())
         return self._tables[key]
 
     def _angles(self, frames: Sequence[int]) -> Tensor:
@@ -130,13 +131,11 @@ class Rope:
         return torch.cat(parts, dim=1)
 
 
-def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' angles."""
-    turn = torch.complex(*tables)[None, :, None, :]
-    x = x.to(tables[0].dtype)  # under mixed precision x is in half
-    return torch.view_as_real(
-        torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * turn
-    ).flatten(-2)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' ``turns``."""
+    x = x.to(turns.dtype.to_real())  # under mixed precision x is in half
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns[None, :, None]).flatten(-2)
 
 
 # --- masks: which frames see which ----------------------------------------------------------------

@@ -96,8 +96,8 @@ class DiT(nn.Module):
     ) -> Tensor:
         """Predict ``x0`` ``[B, F, C, H, W]``.
 
-        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``; ``text``:
-        ``[B, L, text_dim]``; ``positions``: absolute frame indices (default 0..F-1);
+        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``, or ``[1, 1]`` for
+        one level of all, which is then embedded once; ``text``: ``[B, L, text_dim]``; ``positions``: absolute frame indices (default 0..F-1);
         ``mask``: which frame sees which, bool ``[F, F]``; ``cache``: past frames that all frames of
         ``x`` also see; ``write``: append these frames to it; ``features``: is filled with each
         block's tokens ``[B, F, S, d]``.
@@ -113,7 +113,7 @@ class DiT(nn.Module):
         known = self._known(text)
         words = known.once(-1, lambda: (self.text_embedding(known.rows),))[0]
         rotary = cache.positions(positions) if cache else positions
-        tables = self.rope.tables(rotary, x)
+        turns = self.rope.turns(rotary, x)
         seen = None if mask is None else Seen(mask, self.tokens, self.attention)
         keys: list[Tensor] = []
         values: list[Tensor] = []
@@ -122,7 +122,7 @@ class DiT(nn.Module):
             past = cache.read(layer) if cache else None
             early = self.whole and not self._recomputes  # else in the block, where its weights are
             heard = known.once(layer, partial(block.hear, words)) if early else None
-            given = (tokens, modulation, words, heard, tables, seen, past)
+            given = (tokens, modulation, words, heard, turns, seen, past)
             if self._recomputes:
                 tokens, k, v = checkpoint(block, *given, use_reentrant=False)
             else:
@@ -222,7 +222,7 @@ class Block(nn.Module):
         modulation: Tensor,
         text: Tensor,
         heard: tuple[Tensor, ...] | None,
-        tables: tuple[Tensor, Tensor],
+        turns: Tensor,
         seen: Seen | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -234,7 +234,7 @@ class Block(nn.Module):
             m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
         )
         attended, k, v = self.self_attn.over_video(
-            self.norm1(x) * (1 + scale) + shift, tables, seen, past
+            self.norm1(x) * (1 + scale) + shift, turns, seen, past
         )
         x = x + attended.view_as(x) * gate
         heard = heard or self.hear(text)
@@ -262,7 +262,7 @@ class Attention(nn.Module):
     def over_video(
         self,
         x: Tensor,
-        tables: tuple[Tensor, Tensor],
+        turns: Tensor,
         seen: Seen | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -277,8 +277,7 @@ class Attention(nn.Module):
             q, k, v = (self.sharing.to_heads(t, frames) for t in (q, k, v))
         all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
         own = slice(all_k.shape[1] - q.shape[1], None)
-        q = rotate(q, (tables[0][own], tables[1][own]))
-        out = attend(q, rotate(all_k, tables), all_v, seen)
+        out = attend(rotate(q, turns[own]), rotate(all_k, turns), all_v, seen)
         if self.sharing:
             out = self.sharing.to_tokens(out, frames)
         attended: Tensor = self.o(out.flatten(2))

@@ -73,7 +73,7 @@ def rollout(
         with span("denoise"):
             x = noise(index, 0)
             for step in range(last + 1):
-                sigma = x.new_full(x.shape[:2], schedule.sigmas[step])
+                sigma = x.new_full((1, 1), schedule.sigmas[step])
                 with torch.set_grad_enabled(graded and step == last):
                     x0 = denoise(x, sigma, positions=index, cache=past.cache)
                 if step < last:
@@ -105,7 +105,7 @@ def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> 
     both = Text(torch.cat((text, blank.expand_as(text))))
 
     def denoise(x: Tensor, sigma: Tensor, **how: object) -> Tensor:
-        out: Tensor = model(torch.cat((x, x)), torch.cat((sigma, sigma)), both, **how)
+        out: Tensor = model(torch.cat((x, x)), sigma, both, **how)
         conditional, unconditional = out.chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
@@ -204,7 +204,7 @@ class _Past:
         write: bool,
         mask: Tensor | None = None,
     ) -> None:
-        sigma = x0.new_full(x0.shape[:2], self.level)
+        sigma = x0.new_full((1, 1), self.level)
         if self.level:  # as the last of the denoising steps would be numbered
             x0 = add_noise(x0, self.noise(index, self.steps), sigma)
         denoise(x0, sigma, positions=index, cache=self.cache, write=write, mask=mask)

@@ -3,7 +3,8 @@
 ``x_t = (1 - sigma) x0 + sigma noise``, ``v = noise - x0`` and ``sigma = t / 1000`` everywhere: no
 table, so generator, real score and fake score can never disagree about a level.
 
-Shapes: ``x`` is ``[B, F, C, H, W]``; ``sigma`` is ``[B, F]`` in 0..1, one level a frame.
+Shapes: ``x`` is ``[B, F, C, H, W]``; ``sigma`` is ``[B, F]`` in 0..1, one level a frame
+(``[1, 1]`` where all have the same).
 """
 
 from __future__ import annotations

@@ -192,6 +192,17 @@ def clean_and_noisy(
     return torch.cat((top, bottom))
 
 
+def one_ahead(held: int, clean: int, noisy: int, limit: int) -> Tensor:
+    """Frame mask ``[clean + noisy, held + clean + noisy]`` of a clean chunk and the noisy next one.
+
+    The noisy chunk sees what a cache of ``limit`` frames will hold once the clean one is in it.
+    """
+    seen = torch.ones(clean + noisy, held + clean + noisy, dtype=torch.bool)
+    seen[:clean, held + clean :] = False
+    seen[clean:, : max(0, held + clean - limit)] = False
+    return seen
+
+
 # --- the cache ------------------------------------------------------------------------------------
 
 

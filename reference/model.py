@@ -92,15 +92,17 @@ class DiT(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         write: bool = False,
+        ahead: int = 0,
         features: list[Tensor] | None = None,
     ) -> Tensor:
         """Predict ``x0`` ``[B, F, C, H, W]``.
 
-        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``, or ``[1, 1]`` for
-        one level of all, which is then embedded once; ``text``: ``[B, L, text_dim]``; ``positions``: absolute frame indices (default 0..F-1);
-        ``mask``: which frame sees which, bool ``[F, F]``; ``cache``: past frames that all frames of
-        ``x`` also see; ``write``: append these frames to it; ``features``: is filled with each
-        block's tokens ``[B, F, S, d]``.
+        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``, or ``[1, F]`` or
+        ``[1, 1]`` where levels are common, and then embedded once; ``text``: ``[B, L, text_dim]``;
+        ``positions``: absolute frame indices (default 0..F-1); ``cache``: P past frames that the
+        frames of ``x`` also see; ``mask``: which frame sees which, bool ``[F, P + F]``; ``write``:
+        append these frames to the cache, but for the last ``ahead`` of them; ``features``: is
+        filled with each block's tokens ``[B, F, S, d]``.
         """
         batch, frames = x.shape[:2]
         positions = list(range(frames)) if positions is None else list(positions)
@@ -135,7 +137,10 @@ class DiT(nn.Module):
         if cache and cache.graded:
             cache.newest = keys, values
         if cache and write:
-            cache.write(positions, keys, values)
+            done = frames - ahead
+            if ahead:
+                keys, values = ([x[:, : done * self.tokens] for x in kv] for kv in (keys, values))
+            cache.write(positions[:done], keys, values)
         with exact(x):
             out = self.head(tokens.to(x.dtype), time)
             if self.sharing:

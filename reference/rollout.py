@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from .attention import KVCache, block_causal, chunks_of
+from .attention import KVCache, block_causal, chunks_of, one_ahead
 from .model import DiT, Text
 from .schedule import Schedule, add_noise
 
@@ -61,7 +61,8 @@ def rollout(
     alone = model.config.first_alone and n < frames
     denoise = _guided(model, text, blank, schedule.guidance)
     end = start + frames
-    past = _Past(model, noise, schedule, kv_grad if exits is not None else "none", recache)
+    training = exits is not None
+    past = _Past(model, noise, schedule, kv_grad if training else "none", recache, training)
     if context is not None:
         with span("cache"):
             past.start(denoise, context, start, end)
@@ -69,13 +70,13 @@ def rollout(
         if past.cache is None and index.stop < end:
             past.open(end)
         last = len(schedule) - 1 if exits is None else exits[number]
-        graded = exits is not None and index.start >= grad_from
+        graded = training and index.start >= grad_from
         with span("denoise"):
             x = noise(index, 0)
             for step in range(last + 1):
                 sigma = x.new_full((1, 1), schedule.sigmas[step])
                 with torch.set_grad_enabled(graded and step == last):
-                    x0 = denoise(x, sigma, positions=index, cache=past.cache)
+                    x0 = past.evaluate(denoise, x, sigma, index)
                 if step < last:
                     x = schedule.advance(x, x0, step, noise(index, step + 1))
         told = yield x0
@@ -83,6 +84,7 @@ def rollout(
             with span("cache"):
                 past.add(denoise, x0, index, graded)
         if told is not None:
+            past.settle(denoise)  # what is made under a prompt is cached under it
             denoise = _guided(model, told, blank, schedule.guidance)
             if recache and index.stop < end:
                 with span("cache"):
@@ -113,15 +115,28 @@ def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> 
 
 
 class _Past:
-    """What a rollout remembers: the cache, and the frames it was made of, to make it again."""
+    """What a rollout remembers: the cache, and the frames it was made of, to make it again.
+
+    With ``joint`` a finished chunk waits, to be cached by the call that first evaluates the next
+    one. That saves a call a chunk, each of which reads all weights (gathers them, if sharded).
+    """
 
     def __init__(
-        self, model: DiT, noise: Noise, schedule: Schedule, kv_grad: str, recache: bool
+        self,
+        model: DiT,
+        noise: Noise,
+        schedule: Schedule,
+        kv_grad: str,
+        recache: bool,
+        joint: bool,
     ) -> None:
         self.model, self.noise = model, noise
         self.kv_grad, self.recache = kv_grad, recache
         self.level, self.steps = schedule.context_noise, len(schedule)
+        # Sinks move towards the chunk as frames are evicted, so one call has no place for them.
+        self.joint = joint and kv_grad == "none" and not model.config.sink
         self.cache: KVCache | None = None
+        self._waiting: tuple[Tensor, Sequence[int]] | None = None
         self._seen: Tensor | None = None  # the clean frames that are held, [B, P, C, H, W]
 
     def open(self, capacity: int) -> KVCache:
@@ -152,11 +167,42 @@ class _Past:
             mask = block_causal(length, cache.chunk, cache.window, alone=alone)
             self._write(denoise, context, index, mask=mask)
 
+    def evaluate(
+        self, denoise: Denoise, x: Tensor, sigma: Tensor, index: Sequence[int]
+    ) -> Tensor:
+        """x0 of a noisy chunk ``[B, n, C, H, W]`` that sees this past."""
+        if torch.is_grad_enabled():  # no graph through what is cached
+            self.settle(denoise)
+        if self._waiting is None:
+            return denoise(x, sigma, positions=index, cache=self.cache)
+        (x0, before), self._waiting = self._waiting, None
+        cache, n = self.cache, len(before)
+        assert cache is not None
+        out = denoise(
+            torch.cat((self._at_level(x0, before), x), dim=1),
+            torch.cat((sigma.new_full((1, n), self.level), sigma.expand(1, len(index))), dim=1),
+            positions=[*before, *index],
+            cache=cache,
+            write=True,
+            ahead=len(index),
+            mask=one_ahead(len(cache.frames), n, len(index), cache.limit),
+        )
+        self._keep(x0)
+        return out[:, n:]
+
+    def settle(self, denoise: Denoise) -> None:
+        """Cache the chunk that waits, if one does."""
+        if self._waiting:
+            (x0, index), self._waiting = self._waiting, None
+            self._write(denoise, x0, index)
+
     def add(self, denoise: Denoise, x0: Tensor, index: Sequence[int], graded: bool) -> None:
         """Write a clean chunk, computed at the level of context."""
         cache = self.cache
         assert cache is not None
-        if self.kv_grad == "none" or not graded:
+        if self.joint:
+            self._waiting = x0.detach(), index
+        elif self.kv_grad == "none" or not graded:
             self._write(denoise, x0.detach(), index)
         elif self.kv_grad == "true":
             with torch.enable_grad():
@@ -204,10 +250,14 @@ class _Past:
         write: bool,
         mask: Tensor | None = None,
     ) -> None:
-        sigma = x0.new_full((1, 1), self.level)
-        if self.level:  # as the last of the denoising steps would be numbered
-            x0 = add_noise(x0, self.noise(index, self.steps), sigma)
+        x0, sigma = self._at_level(x0, index), x0.new_full((1, 1), self.level)
         denoise(x0, sigma, positions=index, cache=self.cache, write=write, mask=mask)
+
+    def _at_level(self, x0: Tensor, index: Sequence[int]) -> Tensor:
+        if not self.level:
+            return x0
+        # The noise is numbered as the step after the last would be.
+        return add_noise(x0, self.noise(index, self.steps), x0.new_full((1, 1), self.level))
 
     def _keep(self, x0: Tensor) -> None:
         """Remember the frames that the cache now holds, if they may have to be cached again."""

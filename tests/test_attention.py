@@ -10,6 +10,7 @@ from sfbench.reference.attention import (
     attend,
     block_causal,
     clean_and_noisy,
+    one_ahead,
     rotate,
 )
 
@@ -20,7 +21,7 @@ def test_rope_depends_on_relative_time_only() -> None:
 
     def scores(i: int, j: int) -> torch.Tensor:
         return torch.einsum(
-            "btnd,bsnd->bts", rotate(q, rope.tables([i], q)), rotate(k, rope.tables([j], k))
+            "btnd,bsnd->bts", rotate(q, rope.turns([i], q)), rotate(k, rope.turns([j], k))
         )
 
     torch.testing.assert_close(scores(5, 3), scores(105, 103))
@@ -28,8 +29,7 @@ def test_rope_depends_on_relative_time_only() -> None:
 
 
 def test_rope_tells_rows_from_columns() -> None:
-    cos, _ = Rope(12, (2, 2), 100.0).tables([0], torch.zeros(1))
-    first, right, below, _ = cos
+    first, right, below, _ = Rope(12, (2, 2), 100.0).turns([0], torch.zeros(1))
     assert not torch.equal(first, right) and not torch.equal(right, below)
 
 
@@ -48,6 +48,13 @@ def test_teacher_forcing_mask_by_hand() -> None:
     assert rows[2] == [1, 1, 1, 1, 0, 0, 0, 0]  # clean: block-causal among the clean
     assert rows[4] == [0, 0, 0, 0, 1, 1, 0, 0]  # first noisy chunk: itself only
     assert rows[6] == [1, 1, 0, 0, 0, 0, 1, 1]  # second: clean past and itself, not its own clean
+
+
+def test_one_ahead_by_hand() -> None:
+    assert one_ahead(0, 1, 2, 4).int().tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 1]]
+    rows = one_ahead(4, 2, 2, 4).int().tolist()  # two of the four held are evicted by then
+    assert rows == [[1, 1, 1, 1, 1, 1, 0, 0]] * 2 + [[0, 0, 1, 1, 1, 1, 1, 1]] * 2
+    assert one_ahead(0, 2, 2, 0).int().tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2
 
 
 def item(value: float, frames: int, tokens: int = 2) -> list[torch.Tensor]:

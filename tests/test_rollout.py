@@ -23,7 +23,7 @@ def test_training_mode_equals_inference(exit_step: int) -> None:
     trained = roll(net, exits=[exit_step] * 6)
     served = roll(net, Schedule(FEW.sigmas[: exit_step + 1], renoise=True))
     assert trained.requires_grad and not served.requires_grad
-    assert torch.equal(trained, served)
+    torch.testing.assert_close(trained, served, rtol=0, atol=1e-11)
 
 
 def test_one_exit_a_chunk() -> None:
@@ -41,11 +41,55 @@ def test_gradient_comes_from_the_exit_step_alone() -> None:
     net.forward = lambda *a, **k: calls.append((a, k, torch.is_grad_enabled())) or forward(*a, **k)
     out = roll(net, exits=[2] * 6)
     with_grad = [c for c in calls if c[2]]
-    assert len(calls) == 6 * 3 + 5 and len(with_grad) == 6  # 3 evaluations a chunk, 5 cache passes
+    assert len(calls) == 6 * 3 and len(with_grad) == 6  # a cache pass is part of the next call
     assert all(float(c[0][1][0, 0]) == FEW.sigmas[2] for c in with_grad)
     assert not any(t.requires_grad for c in calls for t in (c[0][0], c[0][1]))
     out.sum().backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def evaluations(net, **how) -> list[int]:  # type: ignore[no-untyped-def]
+    """Frames of each call of the network in a rollout of four chunks."""
+    frames, forward = [], net.forward
+    net.forward = lambda x, *a, **k: frames.append(x.shape[1]) or forward(x, *a, **k)
+    roll(net, frames=8, **how)
+    net.forward = forward
+    return frames
+
+
+def test_a_finished_chunk_is_cached_by_the_next_ones_first_call() -> None:
+    """In training, and where that call has no gradient, which the cached frames must not have."""
+    assert evaluations(network(), exits=[1] * 4) == [2, 2, 4, 2, 4, 2, 4, 2]
+    assert evaluations(network(), exits=[0] * 4) == [2] * 7
+    assert evaluations(network(), exits=[0] * 4, grad_from=8) == [2, 4, 4, 4]
+    apart = [2] * 11
+    assert evaluations(network(window=4, sink=2), exits=[1] * 4) == apart
+    assert evaluations(network(), exits=[1] * 4, kv_grad="stale") == apart
+    assert evaluations(network()) == [2] * (4 * 4 + 3)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        dict(window=0),
+        dict(window=2),  # sees no past at all
+        dict(window=6),
+        dict(window=6, positions="absolute"),
+        dict(window=5, first_alone=True),
+        dict(window=4, sink=2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("context_noise", [0.0, 0.2])
+def test_caching_in_the_next_call_gives_what_a_call_apart_does(
+    policy: dict, context_noise: float
+) -> None:
+    net, blank = network(**policy), torch.zeros(1, 5, 8, dtype=torch.float64)
+    how = Schedule(FEW.sigmas, True, guidance=2.0, context_noise=context_noise)
+    frames = 12 + net.config.first_alone
+    served = roll(net, how, frames, blank=blank)
+    trained = roll(net, how, frames, blank=blank, exits=[3] * 7, grad_from=frames)
+    torch.testing.assert_close(trained, served, rtol=0, atol=1e-11)
 
 
 def test_nothing_flows_through_the_cache() -> None:

@@ -30,7 +30,7 @@ from .objective_fakes import Fakes, noised_truth, own_past, true_past
 from .objective_flow import DiffusionForcing, TeacherForcing
 from .objectives import Draw
 from .recipes import load_preset
-from .rollout import rollout
+from .rollout import Denoise, Past, rollout
 from .schedule import Schedule
 from .text import text_encoder
 
@@ -46,7 +46,8 @@ def main() -> None:
         f"preset {DEFAULT_PRESET}, one thread, batch 1 unless said",
         [
             *small.streaming(),
-            *small.training(8),
+            *small.training(small.preset.method("self-forcing-dmd").batch),
+            *small.joining(),
             *small.sharing(),
             *small.texting(),
             *small.masking(),
@@ -149,6 +150,27 @@ class Bench:
             _row("a generator step: SF+DMD, mean exit; DF+DMD", sum(sf) / len(sf), df),
             _row("a many-step step: teacher forcing, diffusion forcing", many_tf, many_df),
         ]
+
+    def joining(self) -> list[Row]:
+        """A critic's rollout: chunks cached in calls of their own, or in the next one's first."""
+        draw = self._draw(8)
+        student = self._distillation(draw, own_past).student
+        batch = draw.batch(0, 20)
+
+        def apart(past: Past, denoise: Denoise, x: Tensor, *how: Any) -> Tensor:
+            past.settle(denoise)
+            return joint(past, denoise, x, *how)
+
+        joint = Past.evaluate
+
+        @torch.no_grad()
+        def roll(evaluate: Callable[..., Tensor]) -> None:
+            with patch.object(Past, "evaluate", evaluate):
+                for step in range(4):  # exits of each
+                    own_past(student, batch, step, 43)
+
+        slow, fast = in_turns(lambda: roll(apart), lambda: roll(joint))
+        return [_row("four rollouts of a critic: cached apart, with the next chunk", slow, fast)]
 
     def sharing(self) -> list[Row]:
         """A step of both players: rollouts of their own, against one that they share."""

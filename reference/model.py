@@ -97,8 +97,8 @@ class DiT(nn.Module):
     ) -> Tensor:
         """Predict ``x0`` ``[B, F, C, H, W]``.
 
-        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``, or ``[1, F]`` or
-        ``[1, 1]`` where levels are common, and then embedded once; ``text``: ``[B, L, text_dim]``;
+        ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``, with 1 in place of
+        B or F where they are common, and then embedded once; ``text``: ``[B, L, text_dim]``;
         ``positions``: absolute frame indices (default 0..F-1); ``cache``: P past frames that the
         frames of ``x`` also see; ``mask``: which frame sees which, bool ``[F, P + F]``; ``write``:
         append these frames to the cache, but for the last ``ahead`` of them; ``features``: is

@@ -170,10 +170,9 @@ class Distillation(ABC):
         return loss, figures
 
     def score_levels(self, step: int, purpose: int) -> Tensor:
-        """One level a clip, ``[B, F]``: shifted, then clamped."""
+        """One level a clip, ``[B, 1]``: shifted, then clamped."""
         u = self.draw.uniform(step, purpose, 1)
-        sigma = warp(u, self.config.score_shift).clamp(*self.config.score_range)
-        return sigma.expand(-1, self.frames)
+        return warp(u, self.config.score_shift).clamp(*self.config.score_range)
 
     def score_noise(self, step: int, purpose: int) -> Tensor:
         """The noise at which scores are compared, ``[B, F, C, H, W]``."""

@@ -62,7 +62,7 @@ def rollout(
     denoise = _guided(model, text, blank, schedule.guidance)
     end = start + frames
     training = exits is not None
-    past = _Past(model, noise, schedule, kv_grad if training else "none", recache, training)
+    past = Past(model, noise, schedule, kv_grad if training else "none", recache, training)
     if context is not None:
         with span("cache"):
             past.start(denoise, context, start, end)
@@ -114,7 +114,7 @@ def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> 
     return denoise
 
 
-class _Past:
+class Past:
     """What a rollout remembers: the cache, and the frames it was made of, to make it again.
 
     With ``joint`` a finished chunk waits, to be cached by the call that first evaluates the next
@@ -167,9 +167,7 @@ class _Past:
             mask = block_causal(length, cache.chunk, cache.window, alone=alone)
             self._write(denoise, context, index, mask=mask)
 
-    def evaluate(
-        self, denoise: Denoise, x: Tensor, sigma: Tensor, index: Sequence[int]
-    ) -> Tensor:
+    def evaluate(self, denoise: Denoise, x: Tensor, sigma: Tensor, index: Sequence[int]) -> Tensor:
         """x0 of a noisy chunk ``[B, n, C, H, W]`` that sees this past."""
         if torch.is_grad_enabled():  # no graph through what is cached
             self.settle(denoise)

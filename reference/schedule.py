@@ -4,7 +4,7 @@
 table, so generator, real score and fake score can never disagree about a level.
 
 Shapes: ``x`` is ``[B, F, C, H, W]``; ``sigma`` is ``[B, F]`` in 0..1, one level a frame
-(``[1, 1]`` where all have the same).
+(with 1 in place of B or F where levels are common).
 """
 
 from __future__ import annotations

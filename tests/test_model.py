@@ -162,6 +162,14 @@ def test_each_frame_has_its_own_noise_level() -> None:
     assert changed == [f in (4, 5) for f in range(12)]
 
 
+def test_a_common_noise_level_may_be_given_once() -> None:
+    net = network()
+    x, sigma, text = inputs(net)
+    for common in (sigma[:1, :1], sigma[:, :1], sigma[:1]):
+        given = net(x, common, text)
+        torch.testing.assert_close(given, net(x, common.expand_as(sigma), text), rtol=0, atol=1e-11)
+
+
 def test_patches_round_trip() -> None:
     """A projection that keeps all values shows the channel order (row, column, channel)."""
     net = network()

@@ -32,13 +32,15 @@ LONGEST = (
     "coverage",
     "long_horizon",
     "page",
+    "page_charts",
     "pipelines",
     "footage",
     "verify_rows",
     "real_video",
     "results",
-    "latency",
     "shards",
+    "latency_trust",
+    "shards_claims",
 )
 """Files that take longest, the longest first: they train, or drive whole commands. A file is run by
 one process, so one that comes last leaves the other core with nothing to do (the Makefile gives

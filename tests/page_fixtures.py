@@ -189,6 +189,11 @@ def read(root: Path) -> tuple[list[Group], Sources]:
     return groups(load([root])), sources([root])
 
 
+def board(*rows: Result) -> Group:
+    (group,) = groups(rows)
+    return group
+
+
 # --- in a browser ---------------------------------------------------------------------------------
 
 

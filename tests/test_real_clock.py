@@ -1,6 +1,7 @@
 """Times of a model that really sleeps, by the real clock: what it slept, and nothing of ours.
 
-All else about latency is shown under a clock that a test moves (``test_latency.py``).
+All else about latency is shown under a clock that a test moves (``test_latency.py``,
+``test_latency_trust.py``).
 """
 
 from __future__ import annotations

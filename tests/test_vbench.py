@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import sys
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,8 +25,8 @@ from sfbench.vbench import (
     aggregate,
     normalised,
 )
-from sfbench.vbench_preflight import preflight
-from sfbench.video import write_clip
+
+from vbench_fixtures import MUSIQ, fake_environment, folder, weight
 
 PUBLISHED = Path(__file__).parent / "data" / "published_vbench.csv"
 ROWS = list(csv.DictReader(PUBLISHED.open()))
@@ -101,111 +98,13 @@ def test_the_table_is_complete() -> None:
     assert set(DIMENSIONS) == set(files.WEIGHTS) == set(files.PACKAGES)
 
 
-# --- a fake environment ---------------------------------------------------------------------------
-
-VBENCH = """
-import json, os, signal, socket, subprocess, sys
-from pathlib import Path
-
-FAULT = os.environ["FAULT"]
-URL = "https://example.org/weights.pth"
-
-class VBench:
-    def __init__(self, device, info, out):
-        self.out = Path(out)
-        self.out.mkdir()
-        assert Path(info).is_file() and device == "cpu"
-
-    def evaluate(self, videos_path, name, prompt_list, dimension_list, local, mode, **others):
-        print("much", file=sys.stdout)
-        print("10%|#   | 1/9\\r20%|##  | 2/9", file=sys.stderr)
-        (dimension,) = dimension_list
-        assert local and os.environ["VBENCH_CACHE_DIR"] and os.environ["TORCH_HOME"]
-        if FAULT == "raise":
-            raise AssertionError("out of luck")
-        if FAULT == "tool":
-            subprocess.run(["wget", URL, "-P", "x"], check=True)
-        if FAULT == "clone":
-            subprocess.run(["git", "clone", URL, "x"], check=True)
-        if FAULT == "name":
-            socket.create_connection(("example.org", 80))
-        if FAULT == "address":
-            socket.socket().connect(("192.0.2.1", 80))
-        if FAULT == "pickle":
-            raise RuntimeError("see torch.load about weights_only https://example.org")
-        if FAULT == "silent":
-            os._exit(0)
-        if FAULT == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if FAULT == "hangs":
-            signal.pause()
-        videos = sorted(os.listdir(videos_path), reverse=True)
-        score = 70.0 if dimension == "imaging_quality" else 0.75
-        if FAULT == "prompts":
-            score = {"b": 0.25}.get(prompt_list["b.mp4"], 0.0)
-        rows = [{"video_path": f"{videos_path}/{v}", "video_results": score} for v in videos]
-        mean = 0.70 if dimension == "imaging_quality" else score
-        if FAULT == "nan":
-            rows[0]["video_results"] = mean = float("nan")
-        if FAULT == "mean":
-            mean = float("nan")
-        if FAULT == "drop":
-            rows.pop()
-        if FAULT == "empty":
-            rows = []
-        if FAULT == "stranger":
-            rows.append({"video_path": "z.mp4", "video_results": 0.5})
-        if FAULT == "range":
-            rows[0]["video_results"] = 98.5
-        (self.out / f"{name}_eval_results.json").write_text(json.dumps({dimension: [mean, rows]}))
-"""
-
-TORCHVISION = """
-import torch
-missing = [name for name in ("nms", "qnms") if name not in torch.library.declared]
-if missing:
-    raise RuntimeError(f"operator torchvision::{missing[0]} does not exist")
-"""
-
-TORCH = """
-class library:
-    declared = []
-
-    class Library:
-        def __init__(self, name, kind):
-            assert (name, kind) == ("torchvision", "DEF")
-
-        def define(self, text):
-            library.declared.append(text.partition("(")[0])
-
-def device(name):
-    return name
-"""
-
-PROMPTS = [
-    {"prompt_en": "a cat", "dimension": ["temporal_flickering", "color"]},
-    {"prompt_en": "a dog", "dimension": ["temporal_flickering"]},
-]
-MUSIQ = "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
+# --- the driver -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
     """Variables under which this interpreter finds a fake vbench and its fake neighbours."""
-    site = tmp_path / "site"
-    (site / "vbench").mkdir(parents=True)
-    (site / "vbench" / "__init__.py").write_text(VBENCH)
-    (site / "vbench" / "VBench_full_info.json").write_text(json.dumps(PROMPTS))
-    (site / "torch.py").write_text(TORCH)
-    (site / "torchvision.py").write_text(TORCHVISION)
-    for name in ("decord", "cv2", "PIL", "numpy", "tqdm", "pyiqa", "omegaconf", "fvcore"):
-        (site / f"{name}.py").write_text("")
-    return {
-        "PYTHONPATH": str(site),
-        "HOME": str(tmp_path / "home"),
-        "VBENCH_CACHE_DIR": str(tmp_path / "cache"),
-        "FAULT": "",
-    }
+    return fake_environment(tmp_path)
 
 
 @pytest.fixture
@@ -214,26 +113,8 @@ def videos(tmp_path: Path) -> Path:
     return folder(tmp_path / "videos", "a.mp4", "b.mp4")
 
 
-def folder(path: Path, *names: str, frames: int = 3) -> Path:
-    path.mkdir(exist_ok=True)
-    for name in names:
-        write_clip(path / name, np.zeros((frames, 16, 16, 3), np.uint8), 8)
-    return path
-
-
-def weight(env: dict[str, str], name: str, size: int) -> Path:
-    path = Path(env["VBENCH_CACHE_DIR"], name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    os.truncate(path, size)
-    return path
-
-
 def score(env: dict[str, str], videos: Path, dimension: str = "temporal_flickering", **options):
     return driver.score(sys.executable, dimension, videos, videos.parent / "o", env=env, **options)
-
-
-# --- the driver -----------------------------------------------------------------------------------
 
 
 def test_a_score_is_sorted_written_and_complete_with_its_versions(
@@ -379,86 +260,3 @@ def test_a_folder_without_videos_and_a_stranger_are_refused(
         score(env, tmp_path / "nowhere")
     with pytest.raises(SetupError, match=r"nowhere cannot be run \(No such file"):
         driver.score(tmp_path / "nowhere", "temporal_flickering", empty, tmp_path, env=env)
-
-
-# --- the pre-flight -------------------------------------------------------------------------------
-
-
-def test_preflight_names_all_that_is_missing_and_what_can_run(
-    env: dict[str, str], videos: Path
-) -> None:
-    weight(env, MUSIQ, 2_000_000)
-    weight(env, "amt_model/amt-s.pth", 900)
-    found = preflight(sys.executable, list(DIMENSIONS), videos, "custom_input", env)
-    assert found.ready == ("temporal_flickering", "imaging_quality")
-    text = "\n".join(found.lines())
-    cache, home = env["VBENCH_CACHE_DIR"], env["HOME"]
-    for line in (
-        "temporal_flickering: ready",
-        "scene: cannot run",
-        f"  {cache}/amt_model/amt-s.pth has only 900 bytes; get it again (about 12 MB).",
-        f"  {cache}/clip_model/ViT-B-32.pt is missing (about 354 MB); VBENCH_CACHE_DIR moves it.",
-        f"  {home}/.cache/torch/hub/checkpoints/dino_vitbase16_pretrain.pth is missing",
-        "  package clip is not installed there (openai-clip).",
-        "  package detectron2 is not installed there",
-        "  it needs vbench_standard: its questions belong to VBench's own prompts.",
-    ):
-        assert f"\n{line}" in text
-
-
-def test_preflight_prints_nothing(
-    env: dict[str, str], videos: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    preflight(sys.executable, list(DIMENSIONS), videos, "custom_input", env)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_checkpoint_is_not_a_torchscript_archive(env: dict[str, str]) -> None:
-    path = weight(env, "clip_model/ViT-B-32.pt", 4_000_000)
-    for member, fit in (("x/data.pkl", False), ("x/code/y.py", True)):
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(member, b"0" * 4_000_000)
-        faults = files.weight_faults("background_consistency", env, set())
-        assert (faults == []) is fit
-    path.write_bytes(b"0" * 4_000_000)
-    (fault,) = files.weight_faults("background_consistency", env, set())
-    assert fault == f"{path} is not a TorchScript archive; get it again (about 354 MB)."
-
-
-def test_a_file_that_a_package_ships_is_not_missed(env: dict[str, str]) -> None:
-    assert len(files.weight_faults("temporal_style", env, set())) == 2
-    (fault,) = files.weight_faults("temporal_style", env, {"clip"})
-    assert "ViClip-InternVid" in fault
-
-
-def test_preflight_judges_each_video(env: dict[str, str], tmp_path: Path) -> None:
-    mixed = folder(tmp_path / "v", "two.mp4", frames=2)
-    weight(env, MUSIQ, 2_000_000)
-    names = ["temporal_flickering", "imaging_quality"]
-    found = preflight(sys.executable, names, mixed, "custom_input", env)
-    assert found.ready == ("temporal_flickering",)
-    assert found.dimensions[1].faults == ("two.mp4 has 2 of the 3 frames that it needs.",)
-    assert preflight(sys.executable, names, mixed, env=env, decode=False).ready == tuple(names)
-    folder(mixed, "one.mp4", frames=1)
-    assert preflight(sys.executable, names, mixed, "custom_input", env).ready == ()
-    (mixed / "one.mp4").unlink()
-    whole = (mixed / "two.mp4").read_bytes()
-    (mixed / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    (mixed / "loud.MP4").write_bytes(whole)
-    (mixed / "note.txt").write_text("not looked at")
-    found = preflight(sys.executable, names, mixed, "custom_input", env)
-    assert found.ready == ()
-    assert [fault.split()[0] for fault in found.faults] == ["loud.MP4", "cut.mp4"]
-
-
-def test_preflight_counts_the_samples_of_the_standard(env: dict[str, str], tmp_path: Path) -> None:
-    names = [f"a cat-{i}.mp4" for i in range(5)] + ["a dog-0.mp4"]
-    videos = folder(tmp_path / "v", *names)
-    found = preflight(sys.executable, ["temporal_flickering"], videos, "vbench_standard", env)
-    assert found.lines()[1:] == ["temporal_flickering: ready; 1 of 2 prompts x 5 present"]
-    folder(videos, "a cow-0.mp4")
-    found = preflight(sys.executable, ["temporal_flickering"], videos, "vbench_standard", env)
-    assert found.faults == ("Named after no prompt ({prompt}-0.mp4 to -4.mp4): a cow-0.mp4.",)
-    Path(env["PYTHONPATH"], "vbench", "VBench_full_info.json").unlink()
-    with pytest.raises(SetupError, match=r"prompt list .* is missing"):
-        preflight(sys.executable, ["temporal_flickering"], videos, "vbench_standard", env)

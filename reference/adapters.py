@@ -1,40 +1,30 @@
-"""The reference models as the harness sees them; with ``data.py`` the only file that knows it.
-
-T pixel frames, H W pixels; F latent frames (one a pixel frame here), C h w of a latent.
-"""
+"""The models that were trained here, by name, as the harness sees them."""
 
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from sfbench.clock import span
 from sfbench.interfaces import Frames
 from sfbench.registry import load as load_name
 from sfbench.registry import unknown
-from sfbench.schema import SCOPES, ModelCard, Prompt, Request
+from sfbench.schema import SCOPES, Geometry, ModelCard, Request
 
 from .catalogue import DEFAULT_PRESET, SHIPPED
 from .checkpoint import CheckpointError, load_into, load_weights
 from .codec import AutoEncoder, to_frames, to_video
-from .config import Preset
-from .data import noise_for
+from .config import Preset, SamplerConfig
 from .methods import load_codec, methods_known
 from .model import DiT
 from .recipes import from_dict
-from .rollout import Noise, rollout
 from .schedule import Schedule
+from .streaming import StreamModel
 from .text import text_encoder
 from .trained import Library
-
-BLANK = Prompt(id="blank", text="")
 
 
 def load(rest: str) -> ReferenceModel:
@@ -76,8 +66,8 @@ def in_training(network: DiT, codec: AutoEncoder, preset: Preset, row: str) -> R
     return ReferenceModel(network, codec, preset, row, {"notes": "in training"})
 
 
-class ReferenceModel:
-    """A trained generator and its codec; causal (chunk by chunk) or bidirectional (all at once)."""
+class ReferenceModel(StreamModel):
+    """A generator that was trained here, and its codec."""
 
     def __init__(
         self,
@@ -88,136 +78,57 @@ class ReferenceModel:
         card: dict[str, Any],
         steps: int | None = None,
     ) -> None:
-        self.network, self.codec = network, codec
         self.preset, self.method = preset.of(row), row
-        self.causal = methods_known()[preset.kind(row)].causal
-        self.schedule = _schedule(self.preset, row, steps)
-        self.text = text_encoder(self.preset.text)
-        self._prepared: dict[str, Tensor] = {}
-        self.card = self._card(row, steps, card)
-
-    def generate(
-        self, request: Request, context: Frames | None = None
-    ) -> Generator[Frames, Prompt | None, None]:
-        """Yield chunks ``uint8 [t, H, W, 3]`` as they are decoded; ``send`` another prompt."""
-        chunks, prompt = self.generate_batch([request], [context]), None
-        while True:
-            try:
-                chunk = chunks.send(None if prompt is None else [prompt])
-            except StopIteration:
-                return
-            prompt = yield chunk[0]
-
-    @torch.inference_mode()
-    def generate_batch(
-        self, requests: Sequence[Request], contexts: Sequence[Frames | None]
-    ) -> Generator[list[Frames], Sequence[Prompt] | None, None]:
-        """Yield one list of chunks, one a request, at a time; ``send`` a prompt for each."""
-        scope, left = requests[0].scope, self._check(requests[0])
-        start = 0 if contexts[0] is None else len(contexts[0])
-        model = self.network.config
-        chunk = model.frames_per_chunk if self.causal else left
-        alone = int(self.causal and model.first_alone and not start)
-        latents = rollout(
-            self.network,
-            self._embed([r.prompt for r in requests], scope),
-            self._noise(requests),
-            self.schedule,
-            frames=alone + -(-(left - alone) // chunk) * chunk,
-            chunk=chunk,
-            start=start,
-            context=self._encode(contexts, chunk),
-            blank=self._embed([BLANK], scope),
-            recache=self.preset.method(self.method).sampler.recache,
-            span=span,
+        method = self.preset.method(row)
+        schedule = _schedule(method.sampler, steps)
+        causal = methods_known()[preset.kind(row)].causal
+        super().__init__(
+            self._card(network, causal, len(schedule), steps, card),
+            network,
+            codec,
+            text_encoder(self.preset.text),
+            schedule,
+            method.sampler.recache,
         )
-        text = None
-        while left:
-            made = latents.send(text)[:, :left]
-            left -= made.shape[1]
-            prompts = yield self._undecoded(made) if scope == "dit" else self._decode(made)
-            text = None if prompts is None else self._embed(prompts, scope)
 
-    def prepare(self, request: Request) -> None:
-        """Embed the prompts of a request whose scope is without the text."""
-        switched = [request.switch.prompt] if request.switch else []
-        texts = {p.text for p in (request.prompt, *switched, BLANK)}
-        self._prepared = {text: self.text([text]) for text in texts}
-
-    def _embed(self, prompts: Sequence[Prompt], scope: str) -> Tensor:
-        """``[B, L, D]``: now, or as prepared where the scope is without the text."""
-        if scope != "e2e":
-            return torch.cat([self._prepared[prompt.text] for prompt in prompts])
-        with span("text"):
-            return self.text([prompt.text for prompt in prompts])
-
-    def _decode(self, latents: Tensor) -> list[Frames]:
-        with span("decode"):
-            return list(to_frames(self.codec.decode(latents)))
-
-    def _undecoded(self, latents: Tensor) -> list[Frames]:
-        """Black frames in place of what was made: nothing is spent on them."""
-        return list(np.zeros((*latents.shape[:2], *self.preset.data.shape, 3), np.uint8))
-
-    def _encode(self, contexts: Sequence[Frames | None], chunk: int) -> Tensor | None:
-        """Latents ``[B, F, C, h, w]``: the longest end of the context that is whole chunks."""
-        if contexts[0] is None:
-            return None
-        if not self.causal:
-            raise ValueError(f"'{self.card.name}' is bidirectional and cannot continue a context")
-        video = to_video(np.stack([c for c in contexts if c is not None]))
-        alone = int(self.network.config.first_alone)
-        usable = (video.shape[1] - alone) // chunk * chunk + alone
-        return self.codec.encode(video[:, video.shape[1] - usable :]) if usable else None
-
-    def _noise(self, requests: Sequence[Request]) -> Noise:
-        """Keyed by (seed, prompt, absolute frame, denoising step): never by batch or by history."""
-        keys = [(r.seed, zlib.crc32(r.prompt.text.encode())) for r in requests]
-        shape = self.preset.latent_shape
-
-        def noise(frames: Sequence[int], step: int) -> Tensor:
-            parts = [noise_for([(*key, f, step) for key in keys], shape) for f in frames]
-            return torch.stack(parts, dim=1)
-
-        return noise
-
-    def _check(self, request: Request) -> int:
-        """Frames to make; refuses a geometry the weights are not for."""
-        (height, width), got = self.preset.data.shape, request.geometry
-        if (got.height, got.width) != (height, width):
+    def fit(self, geometry: Geometry) -> None:
+        """Refuse a geometry the weights are not for."""
+        height, width = self.preset.data.shape
+        if (geometry.height, geometry.width) != (height, width):
             raise ValueError(
-                f"'{self.card.name}' makes {height}x{width} pixels, not {got.height}x{got.width}"
+                f"'{self.card.name}' makes {height}x{width} pixels, "
+                f"not {geometry.height}x{geometry.width}"
             )
-        if not self.causal and got.frames != self.preset.data.frames:
+        if not self.causal and geometry.frames != self.preset.data.frames:
             raise ValueError(
                 f"'{self.card.name}' is bidirectional and makes {self.preset.data.frames} frames, "
-                f"not {got.frames}"
+                f"not {geometry.frames}"
             )
-        return got.frames
 
-    def _card(self, method: str, steps: int | None, card: dict[str, Any]) -> ModelCard:
-        name = f"{method}@{steps}" if steps else method
+    def _card(
+        self, network: DiT, causal: bool, length: int, steps: int | None, card: dict[str, Any]
+    ) -> ModelCard:
+        name = f"{self.method}@{steps}" if steps else self.method
         if self.preset.name != DEFAULT_PRESET:
             name = f"{self.preset.name}-{name}"
         return ModelCard(
             name=name,
             revision=card.get("sha256", "unknown")[:12],
             weights_sha256=card.get("sha256"),
-            causal=self.causal,
-            chunk=self.network.config.frames_per_chunk if self.causal else self.preset.data.frames,
+            causal=causal,
+            chunk=network.config.frames_per_chunk if causal else self.preset.data.frames,
             native_frames=self.preset.data.frames,
-            accepts_context=self.causal,
-            switches_prompt=self.causal,
+            accepts_context=causal,
+            switches_prompt=causal,
             scopes=SCOPES,
-            steps=len(self.schedule),
-            parameters=sum(p.numel() for p in self.network.parameters()),
+            steps=length,
+            parameters=sum(p.numel() for p in network.parameters()),
             train_core_hours=card.get("core_hours_with_ancestors"),
             notes=card.get("notes") or f"{card['steps']} training steps, seed {card['seed']}",
         )
 
 
-def _schedule(preset: Preset, method: str, steps: int | None) -> Schedule:
-    config = preset.method(method).sampler
+def _schedule(config: SamplerConfig, steps: int | None) -> Schedule:
     if steps:
         even = tuple(1000 * (1 - i / steps) for i in range(steps))
         config = dataclasses.replace(config, steps=steps, few=even)

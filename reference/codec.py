@@ -6,6 +6,7 @@ The axis order is ``[B, F, C, H, W]`` on both sides; this file is the only place
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -18,15 +19,35 @@ from .config import CodecConfig
 
 
 class Codec(Protocol):
-    """Latents are standardised: zero mean and unit variance a channel over true videos."""
+    """Latents are standardised: zero mean and unit variance a channel over true videos.
+
+    T pixel frames, F latent ones; see :func:`frames_of`.
+    """
+
+    temporal: int
+    """Pixel frames that a latent frame stands for, except for a video's first, which is one."""
 
     def encode(self, video: Tensor) -> Tensor:
-        """Pixels ``[B, F, 3, H, W]`` in -1..1 to latents ``[B, F, C, h, w]``."""
+        """Pixels ``[B, T, 3, H, W]`` in -1..1 to latents ``[B, F, C, h, w]``."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents ``[B, F, C, h, w]`` to pixels ``[B, F, 3, H, W]`` in -1..1."""
+        """Latents ``[B, F, C, h, w]`` to pixels ``[B, T, 3, H, W]`` in -1..1."""
         ...
+
+    def stream(self, past: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """As :meth:`decode`, of a video's next latents at each call; ``past``: those before."""
+        ...
+
+
+def frames_of(latents: int, temporal: int) -> int:
+    """Pixel frames of a video's first so many latent frames."""
+    return temporal * (latents - 1) + 1 if latents else 0
+
+
+def latents_of(frames: int, temporal: int) -> int:
+    """The fewest latent frames that hold a video's first so many pixel frames."""
+    return -(-(frames - 1) // temporal) + 1 if frames else 0
 
 
 def to_video(frames: NDArray[np.uint8]) -> Tensor:
@@ -47,6 +68,8 @@ class AutoEncoder(nn.Module):
     batch norm without affine, so that the noise added to them in training cannot be escaped by
     growing.
     """
+
+    temporal = 1
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -83,6 +106,10 @@ class AutoEncoder(nn.Module):
         """Latents ``[B, F, C, h, w]`` to pixels ``[B, F, 3, H, W]`` in -1..1."""
         out: Tensor = self.decoder(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
         return out
+
+    def stream(self, past: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """A frame is decoded by itself, whatever its past."""
+        return self.decode
 
 
 class Residual(nn.Module):

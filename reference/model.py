@@ -63,10 +63,8 @@ class DiT(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         config = self.config = preset.model
-        channels, height, width = self.latent_shape = preset.latent_shape
-        self.grid = (height // config.patch, width // config.patch)
-        self.tokens = self.grid[0] * self.grid[1]
-        d, p = config.dim, config.patch
+        self.resize(preset.latent_shape)
+        channels, d, p = self.latent_shape[0], config.dim, config.patch
         self.patch_embedding = nn.Conv3d(channels, d, (1, p, p), (1, p, p))
         self.text_embedding = nn.Sequential(
             nn.Linear(preset.text.dim, d), nn.GELU(approximate="tanh"), nn.Linear(d, d)
@@ -79,8 +77,15 @@ class DiT(nn.Module):
             Block(d, config.ffn_dim, config.heads) for _ in range(config.layers)
         )
         self.head = Head(d, channels * p * p)
-        self.rope = Rope(d // config.heads, self.grid, config.rope_theta)
         self._initialise()
+
+    def resize(self, latent_shape: tuple[int, int, int]) -> None:
+        """Take frames of another ``(C, h, w)`` from now on; no weight depends on h and w."""
+        config = self.config
+        self.latent_shape = latent_shape
+        self.grid = (latent_shape[1] // config.patch, latent_shape[2] // config.patch)
+        self.tokens = self.grid[0] * self.grid[1]
+        self.rope = Rope(config.dim // config.heads, self.grid, config.rope_theta)
 
     def forward(
         self,

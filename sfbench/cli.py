@@ -1,4 +1,4 @@
-"""The command line: run, score, train-reference; the rest is in ``cli_results`` and ``cli_checks``.
+"""The command line: run, score, train-reference; the rest is in the other ``cli_*``.
 
 What a user can mend is one sentence on stderr. Exit codes: 0 done, 1 some requests failed, 2 usage,
 3 interrupted. Nothing slow is imported before a command needs it.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import __version__, cli_checks, cli_results, registry
+from . import __version__, cli_checks, cli_models, cli_results, registry
 from .cli_common import FAILURES, INTERRUPTED, USAGE, interruptible, use_threads
 
 app = typer.Typer(
@@ -331,5 +331,5 @@ def _version(
         raise typer.Exit
 
 
-for _more in (cli_results.app, cli_checks.app):
+for _more in (cli_results.app, cli_checks.app, cli_models.app):
     app.add_typer(_more)

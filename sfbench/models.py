@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,20 @@ def resolve(name: str) -> VideoModel:
             "cheat:frozen, or module:attribute for a model of yours."
         )
     return adapt(name, _import(name, scheme, rest, known))
+
+
+def options(query: str, known: Mapping[str, Callable[[str], Any]], what: str) -> dict[str, Any]:
+    """What stands after the question mark of a model's name: ``key=value&...``."""
+    found: dict[str, Any] = {}
+    for pair in query.split("&") if query else []:
+        key, _, text = pair.partition("=")
+        if key not in known:
+            raise ModelError(unknown(f"{what} option", key, known))
+        try:
+            found[key] = known[key](text)
+        except ValueError:
+            raise ModelError(f"The option {key}='{text}' must be a number.") from None
+    return found
 
 
 def bind(model: VideoModel, truth: Truth) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .interfaces import Frames
-from .models import ModelError
+from .models import ModelError, options
 from .registry import unknown
 from .schema import ModelCard, Request
 
@@ -170,22 +170,14 @@ def weights_hash(folder: Path) -> str:
 
 
 def _options(query: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in query.split("&") if query else []:
-        key, _, text = pair.partition("=")
-        if key not in OPTIONS:
-            raise PipelineError(unknown("pipeline option", key, OPTIONS))
-        try:
-            value = OPTIONS[key](text)
-        except ValueError:
-            raise PipelineError(f"The option {key}='{text}' must be a number.") from None
+    found = options(query, OPTIONS, "pipeline")
+    for key, value in found.items():
         if key in ("dtype", "vae") and value not in DTYPES:
-            raise PipelineError(unknown("dtype", text, DTYPES))
+            raise PipelineError(unknown("dtype", value, DTYPES))
         if key in ("steps", "frames") and value < 1:
-            raise PipelineError(f"The option {key}={text} must be 1 or more.")
+            raise PipelineError(f"The option {key}={value} must be 1 or more.")
         if key == "guidance" and not math.isfinite(value):
-            raise PipelineError(f"The option guidance={text} must be a finite number.")
-        found[key] = value
+            raise PipelineError(f"The option guidance={value} must be a finite number.")
     return found
 
 

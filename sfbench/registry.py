@@ -86,6 +86,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "videos": "sfbench.models:VideosModel",
         "cmd": "sfbench.programs:ProgramModel",
         "diffusers": "sfbench.pipelines:PipelineModel",
+        "wan": "sfbench.reference.wan:load",
         "cheat": "sfbench.models:cheat",
         "oracle": "sfbench.tasks.rows:oracle_row",
         "truth": "sfbench.reference.adapters:truth_row",
@@ -98,6 +99,10 @@ BUILTINS: dict[str, dict[str, str]] = {
     # show(preset, method, overrides, out, ...): what a training run takes, without torch.
     "planners": {
         "reference": "sfbench.reference.dry_run:show",
+    },
+    # convert(source, out, network): weights made elsewhere, written as `--model` takes them.
+    "converters": {
+        "wan": "sfbench.reference.wan_convert:convert",
     },
     # evaluator(data, causal)(model): what a run in training is watched and chosen by.
     "evaluators": {

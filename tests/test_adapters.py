@@ -89,9 +89,9 @@ def test_context_is_used_and_noise_is_keyed_by_absolute_frame(
 
 def test_a_context_that_is_not_whole_chunks_keeps_its_end(model: adapters.ReferenceModel) -> None:
     truth = WORLD.clip(request().prompt.scene, 5)
-    latents = model._encode([truth], 2)
+    latents = model._encode([truth])
     assert latents is not None and latents.shape[1] == 4
-    expected = model._encode([truth[1:]], 2)
+    expected = model._encode([truth[1:]])
     assert expected is not None and (latents == expected).all()
 
 

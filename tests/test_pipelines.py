@@ -169,7 +169,7 @@ def test_the_hash_is_of_names_and_contents_alone(folder: Path, tmp_path: Path) -
     ],
 )
 def test_an_option_that_is_none(query: str, reason: str, folder: Path) -> None:
-    with pytest.raises(PipelineError, match=reason):
+    with pytest.raises(ModelError, match=reason):
         PipelineModel(f"{folder}?{query}")
 
 

@@ -1,0 +1,258 @@
+"""Wan2.1 as a causal few-step stream: ``wan:PATH?key=value&...``, or ``wan:random-1.3b``.
+
+PATH is a folder of diffusers or an official one, or a safetensors file. What it lacks (the VAE, the
+text encoder) is looked for in ``base``. Random weights are for timing: they do all the work and
+show noise. Nothing is downloaded, and nothing pickled is read (``sfbench convert-wan`` does that).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfbench.models import ModelError, options
+from sfbench.pipelines import weights_hash
+from sfbench.registry import unknown
+from sfbench.schema import SCOPES, Geometry, ModelCard
+
+from .checkpoint import sha256
+from .codec import frames_of
+from .config import CodecConfig, DataConfig, ModelConfig, Preset, SamplerConfig, TextConfig
+from .model import DiT
+from .schedule import Schedule
+from .streaming import StreamModel
+from .text import TextEncoder, WordEncoder
+from .wan_convert import PICKLED
+from .wan_text import LENGTH, UMT5, random_umt5
+from .wan_vae import TEMPORAL, WanCodec
+from .wan_weights import Sizes, Stored, fill, sizes, stored
+
+NATIVE = 21
+"""Latent frames of a clip that Wan2.1 was trained on: 81 frames."""
+PIXELS = 8
+"""A latent's side."""
+RANDOM = {
+    "random-1.3b": Sizes(1536, 8960, 30, 12, 2, 256, 16, 4096),
+    "random-14b": Sizes(5120, 13824, 40, 40, 2, 256, 16, 4096),
+}
+"""Published sizes, facts of the models' own configuration files."""
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "steps": int,  # of the few-step list, even before the warp
+    "shift": float,
+    "guidance": float,
+    "sampler": str,  # renoise (few-step students) or euler (weights that were not distilled)
+    "chunk": int,  # latent frames made together; 1: frame by frame
+    "window": int,  # latent frames seen, the chunk included
+    "sink": int,  # first latent frames that are always seen
+    "positions": str,  # relative to the window, or absolute (as the released weights were trained)
+    "base": str,  # a Wan folder that has what PATH lacks
+    "text": str,  # with random weights: words (rows by hash) or umt5 (random, at full size)
+}
+DEFAULTS: dict[str, Any] = {
+    "steps": 4,
+    "shift": 5.0,
+    "guidance": 1.0,
+    "sampler": "renoise",
+    "chunk": 3,
+    "window": NATIVE,
+    "sink": 0,
+    "positions": "relative",
+    "base": "",
+    "text": "words",
+}
+CHOICES = {
+    "sampler": ("renoise", "euler"),
+    "positions": ("relative", "absolute"),
+    "text": ("words", "umt5"),
+}
+
+
+def load(rest: str) -> WanModel:
+    """A stream of the weights at a path, or of random ones."""
+    for package in ("diffusers", "transformers", "ftfy"):
+        if find_spec(package) is None:
+            raise ModelError(
+                f"The model 'wan:{rest}' needs the package {package}: "
+                "pip install 'sfbench[diffusers]'."
+            )
+    name, _, query = rest.partition("?")
+    asked = DEFAULTS | _checked(options(query, OPTIONS, "wan"))
+    return random(name, query, asked) if name in RANDOM else read(Path(name), query, asked)
+
+
+def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
+    """The weights at a path, with the VAE and the text encoder beside them or in ``base``."""
+    found, config, digest = _transformer(path.expanduser())
+    read_sizes = sizes(found.shapes(), config, path.name)
+    folders = [folder for folder in (path, Path(asked["base"] or path)) if folder.is_dir()]
+    with torch.device("meta"):
+        network = DiT(_preset(read_sizes, asked, LENGTH))
+    fill(network, found, path.name, torch.float32)
+    codec = WanCodec(_part(folders, "vae", path))
+    text = UMT5(_part(folders, "text_encoder", path), _part(folders, "tokenizer", path))
+    width = text.encoder.config.d_model
+    if (codec.channels, width) != (read_sizes.channels, read_sizes.text_dim):
+        raise ModelError(
+            f"'{path}' takes {read_sizes.channels} latent channels and text {read_sizes.text_dim} "
+            f"wide; its VAE makes {codec.channels} and its text encoder {width}."
+        )
+    return WanModel(path.resolve().name, query, asked, network, codec, text, digest)
+
+
+def random(name: str, query: str, asked: Mapping[str, Any]) -> WanModel:
+    """A model of a published size whose weights are drawn, always the same."""
+    from diffusers import AutoencoderKLWan
+
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        network = DiT(_preset(RANDOM[name], asked, LENGTH))
+        nn.init.xavier_uniform_(network.head.head.weight)  # zero would make its input no matter
+        vae: Any = AutoencoderKLWan  # whose constructor has no annotations
+        codec = WanCodec(vae().eval().requires_grad_(False))
+        config = TextConfig(kind="words", length=LENGTH, dim=RANDOM[name].text_dim)
+        text = random_umt5() if asked["text"] == "umt5" else WordEncoder(config)
+    return WanModel(name, query, asked, network, codec, text, None)
+
+
+class WanModel(StreamModel):
+    """A causal Wan of any size, at any resolution that its patches fill."""
+
+    def __init__(
+        self,
+        name: str,
+        query: str,
+        asked: Mapping[str, Any],
+        network: DiT,
+        codec: WanCodec,
+        text: TextEncoder,
+        digest: str | None,
+    ) -> None:
+        network.eval().requires_grad_(False)
+        few = tuple(1000 * (1 - i / asked["steps"]) for i in range(asked["steps"]))
+        sampler = SamplerConfig(
+            kind=asked["sampler"],
+            steps=asked["steps"],
+            shift=asked["shift"],
+            guidance=asked["guidance"],
+            few=few,
+        )
+        notes = f"chunks of {asked['chunk']} latent frames, window {asked['window']}"
+        card = ModelCard(
+            name=name + (f"?{query}" if query else ""),
+            revision=digest[:12] if digest else "random",
+            weights_sha256=digest,
+            causal=True,
+            chunk=TEMPORAL * asked["chunk"],
+            native_frames=frames_of(NATIVE, TEMPORAL),
+            accepts_context=True,
+            switches_prompt=True,
+            scopes=SCOPES,
+            frames_per_latent=TEMPORAL,
+            steps=asked["steps"],
+            parameters=sum(p.numel() for p in network.parameters()),
+            notes=notes if digest else f"random weights: for timing alone; {notes}",
+        )
+        super().__init__(card, network, codec, text, Schedule.of(sampler))
+
+    def fit(self, geometry: Geometry) -> None:
+        """Take another resolution, if patches fill it."""
+        step = PIXELS * self.network.config.patch
+        if geometry.height % step or geometry.width % step:
+            raise ValueError(
+                f"'{self.card.name}' makes heights and widths that are multiples of {step}, not "
+                f"{geometry.height}x{geometry.width}"
+            )
+        channels = self.network.latent_shape[0]
+        shape = (channels, geometry.height // PIXELS, geometry.width // PIXELS)
+        if shape != self.network.latent_shape:
+            self.network.resize(shape)
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _preset(found: Sizes, asked: Mapping[str, Any], length: int) -> Preset:
+    """Of any resolution: :meth:`WanModel.fit` sets it."""
+    how = {key: asked[key] for key in ("window", "sink", "positions")}
+    model: ModelConfig = found.model(frames_per_chunk=asked["chunk"], **how)
+    return Preset(
+        name="wan",
+        data=DataConfig(size=PIXELS * found.patch, frames=NATIVE),
+        codec=CodecConfig(kind="wan", channels=found.channels),
+        text=TextConfig(kind="umt5", length=length, dim=found.text_dim),
+        model=model,
+    )
+
+
+def _transformer(path: Path) -> tuple[Stored, dict[str, Any], str]:
+    """Tensors, configuration and SHA-256 of the generator at a path."""
+    if path.suffix in PICKLED:
+        raise ModelError(
+            f"'{path}' is pickled, which can run code when it is loaded: convert it with "
+            f"`sfbench convert-wan {path} --out FOLDER` first."
+        )
+    if path.is_file():
+        config = path.with_suffix(".json")
+        return Stored([path]), _json(config) if config.exists() else {}, sha256(path)
+    folder = path / "transformer" if (path / "transformer").is_dir() else path
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"'{path}' is no Wan folder: it has neither transformer/config.json (diffusers) nor "
+            f"config.json (official). Write wan:FOLDER, wan:FILE.safetensors or "
+            f"wan:{', wan:'.join(RANDOM)}."
+        )
+    return stored(folder), _json(folder / "config.json"), weights_hash(folder)
+
+
+def _part(folders: list[Path], name: str, path: Path) -> Any:
+    """The VAE, text encoder or tokenizer of the first folder that has it."""
+    home = next((folder / name for folder in folders if (folder / name).is_dir()), None)
+    if home is None:
+        raise ModelError(
+            f"'{path}' has no {name}; name a Wan folder in diffusers' format that has one with "
+            "?base=FOLDER (`sfbench convert-wan` makes one of an official folder)."
+        )
+    import diffusers
+    import transformers
+
+    classes = {
+        "vae": diffusers.AutoencoderKLWan,
+        "text_encoder": transformers.UMT5EncoderModel,
+        "tokenizer": transformers.AutoTokenizer,
+    }
+    kind: Any = classes[name]  # whose methods have no annotations
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        if name == "tokenizer":
+            return kind.from_pretrained(home, local_files_only=True)
+        part = kind.from_pretrained(home, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise ModelError(f"'{home}' cannot be loaded ({type(error).__name__}: {line}).") from error
+    return part.eval().requires_grad_(False)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"'{path}' is not JSON ({error}).") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _checked(asked: dict[str, Any]) -> dict[str, Any]:
+    for key, value in asked.items():
+        if key in CHOICES and value not in CHOICES[key]:
+            raise ModelError(unknown(key, value, CHOICES[key]))
+        if (key in ("steps", "chunk") and value < 1) or (key in ("window", "sink") and value < 0):
+            raise ModelError(f"The option {key}={value} of wan: is too small.")
+        if key in ("shift", "guidance") and not (math.isfinite(value) and value > 0):
+            raise ModelError(f"The option {key}={value} of wan: must be a number above 0.")
+    return asked

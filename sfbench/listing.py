@@ -15,7 +15,7 @@ MODEL_FORMS = {
     "videos:FOLDER": "finished videos, named <prompt id>-<seed>.mp4",
     "cmd:PROGRAM": "a program that speaks the protocol of examples/README.md, in any language",
     "diffusers:FOLDER": "a text-to-video pipeline of diffusers: ?steps=4&dtype=bfloat16 and so on",
-    "wan:PATH": "Wan2.1 as a causal stream: a folder or file of weights, or random-1.3b; ?steps=4&window=9",
+    "wan:PATH": "Wan2.1 weights, or random-1.3b, as a causal stream: ?steps=4&window=9 and so on",
     "MODULE:ATTRIBUTE": "your own object with generate(request, context=None)",
 }
 

@@ -20,7 +20,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import KVCache, Rope, Seen, attend, rotate
+from .attention import KVCache, Rope, Seen
+from .blocks import Block, Head
 from .config import Preset
 from .schedule import x0_from_v
 
@@ -111,14 +112,15 @@ class DiT(nn.Module):
         """
         batch, frames = x.shape[:2]
         positions = list(range(frames)) if positions is None else list(positions)
-        tokens = self._patchify(x)
+        tokens = self._patchify(x).to(x.dtype)
         if self.sharing:
             tokens = self.sharing.part(tokens)
         with exact(x):
             time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(x.dtype))
             modulation = self.time_projection(time).unflatten(-1, (6, -1))
         known = self._known(text)
-        words = known.once(-1, lambda: (self.text_embedding(known.rows),))[0]
+        dtype = self.patch_embedding.weight.dtype  # of matrix products
+        words = known.once(-1, lambda: (self.text_embedding(known.rows.to(dtype)),))[0]
         rotary = cache.positions(positions) if cache else positions
         turns = self.rope.turns(rotary, x)
         seen = None if mask is None else Seen(mask, self.tokens, self.attention)
@@ -160,6 +162,20 @@ class DiT(nn.Module):
             assert isinstance(block, Block)
             block.self_attn.sharing = sharing
 
+    def halve(self, dtype: torch.dtype) -> None:
+        """Make matrix products in another precision; norms, times and the output stay as they are.
+
+        For inference: the residual stream, too, stays in the precision of what is denoised.
+        """
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            for part in (block.self_attn, block.cross_attn, block.ffn):
+                for layer in part.modules():
+                    if isinstance(layer, nn.Linear):
+                        layer.to(dtype)
+        self.text_embedding.to(dtype)
+        self.patch_embedding.to(dtype)
+
     @property
     def _recomputes(self) -> bool:
         return self.recompute and torch.is_grad_enabled()
@@ -192,7 +208,8 @@ class DiT(nn.Module):
         batch, frames, channels = x.shape[:3]
         cells = x.reshape(batch, frames, channels, rows, p, columns, p)
         cells = cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
-        return nnf.linear(cells, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        weight = self.patch_embedding.weight.flatten(1)
+        return nnf.linear(cells.to(weight.dtype), weight, self.patch_embedding.bias)
 
     def _unpatchify(self, out: Tensor, batch: int, frames: int) -> Tensor:
         """Head output, channel order (row, column, channel) as in Wan, to ``[B, F, C, H, W]``."""
@@ -211,122 +228,6 @@ class DiT(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.02)
         nn.init.zeros_(self.head.head.weight)
-
-
-class Block(nn.Module):
-    """Self-attention, text cross-attention, feed-forward; modulated frame by frame."""
-
-    def __init__(self, d: int, ffn: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
-        self.self_attn = Attention(d, heads)
-        self.norm3 = nn.LayerNorm(d, eps=1e-6)  # Wan's name and order; the only affine norm
-        self.cross_attn = Attention(d, heads)
-        self.norm2 = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
-        self.ffn = nn.Sequential(nn.Linear(d, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, d))
-        self.modulation = nn.Parameter(torch.randn(1, 6, d) / d**0.5)
-
-    def forward(
-        self,
-        x: Tensor,
-        modulation: Tensor,
-        text: Tensor,
-        heard: tuple[Tensor, ...] | None,
-        turns: Tensor,
-        seen: Seen | None,
-        past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``x``: ``[B, F, S, d]``, ``modulation``: ``[B, F, 6, d]``. Also returns its k and v.
-
-        ``heard``: what :meth:`hear` makes of ``text``, where it is made already.
-        """
-        shift, scale, gate, shift2, scale2, gate2 = (
-            m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
-        )
-        attended, k, v = self.self_attn.over_video(
-            self.norm1(x) * (1 + scale) + shift, turns, seen, past
-        )
-        x = x + attended.view_as(x) * gate
-        heard = heard or self.hear(text)
-        x = x + self.cross_attn.over_text(self.norm3(x).flatten(1, 2), *heard).view_as(x)
-        x = x + self.ffn(self.norm2(x) * (1 + scale2) + shift2) * gate2
-        return x, k, v
-
-    def hear(self, text: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values of embedded text ``[B, L, d]``; the same at every call of a clip."""
-        return self.cross_attn.of_text(text)
-
-
-class Attention(nn.Module):
-    """Projections with RMS-normalised queries and keys (over the full width, as in Wan)."""
-
-    sharing: Sharing | None = None
-    """If set, attention over video is that of some heads to all tokens."""
-
-    def __init__(self, d: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
-        self.norm_q, self.norm_k = nn.RMSNorm(d, eps=1e-6), nn.RMSNorm(d, eps=1e-6)
-
-    def over_video(
-        self,
-        x: Tensor,
-        turns: Tensor,
-        seen: Seen | None,
-        past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend from tokens ``[B, F, S, d]`` to past and own ones; returns un-roped new k and v.
-
-        What is attended comes back as ``[B, T, d]``.
-        """
-        frames, x = x.shape[1], x.flatten(1, 2)
-        q, k = normed(self.norm_q, self.q(x)), normed(self.norm_k, self.k(x))
-        q, k, v = self._heads(q, k, self.v(x))
-        if self.sharing:
-            q, k, v = (self.sharing.to_heads(t, frames) for t in (q, k, v))
-        all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
-        own = slice(all_k.shape[1] - q.shape[1], None)
-        out = attend(rotate(q, turns[own]), rotate(all_k, turns), all_v, seen)
-        if self.sharing:
-            out = self.sharing.to_tokens(out, frames)
-        attended: Tensor = self.o(out.flatten(2))
-        return attended, k, v
-
-    def of_text(self, text: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values ``[B, L, N, D]`` of text rows ``[B, L, d]``."""
-        return tuple(self._heads(normed(self.norm_k, self.k(text)), self.v(text)))
-
-    def over_text(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from tokens ``[B, T, d]`` to all text rows, padding included."""
-        (q,) = self._heads(normed(self.norm_q, self.q(x)))
-        attended: Tensor = self.o(attend(q, k, v).flatten(2))
-        return attended
-
-    def _heads(self, *tensors: Tensor) -> list[Tensor]:
-        return [t.view(*t.shape[:2], self.heads, -1) for t in tensors]
-
-
-def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """In the precision of the norm's weights, which are not halved."""
-    out: Tensor = norm(x.to(norm.weight.dtype))
-    return out
-
-
-class Head(nn.Module):
-    """Modulated norm and the projection back to patches."""
-
-    def __init__(self, d: int, out: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
-        self.head = nn.Linear(d, out)
-        self.modulation = nn.Parameter(torch.randn(1, 2, d) / d**0.5)
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """``x``: ``[B, F, S, d]``, ``time``: ``[B, F, d]``."""
-        shift, scale = (self.modulation + time.unsqueeze(2)).unbind(2)
-        out: Tensor = self.head(self.norm(x) * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2))
-        return out
 
 
 def exact(x: Tensor) -> AbstractContextManager[Any]:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from .blocks import Attention
 from .config import GanConfig
-from .model import Attention, DiT
+from .model import DiT
 from .objectives import Metrics
 
 

@@ -54,6 +54,9 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "positions": str,  # relative to the window, or absolute (as the released weights were trained)
     "base": str,  # a Wan folder that has what PATH lacks
     "text": str,  # with random weights: words (rows by hash) or umt5 (random, at full size)
+    "device": str,  # cpu or cuda; by default the GPU where there is one
+    "dtype": str,  # of matrix products; by default bfloat16 on a GPU, else float32
+    "vae": str,  # the VAE's dtype, where it should differ
 }
 DEFAULTS: dict[str, Any] = {
     "steps": 4,
@@ -71,6 +74,9 @@ CHOICES = {
     "sampler": ("renoise", "euler"),
     "positions": ("relative", "absolute"),
     "text": ("words", "umt5"),
+    "device": ("cpu", "cuda"),
+    "dtype": ("float32", "bfloat16"),
+    "vae": ("float32", "bfloat16", "float16"),
 }
 
 
@@ -83,7 +89,8 @@ def load(rest: str) -> WanModel:
                 "pip install 'sfbench[diffusers]'."
             )
     name, _, query = rest.partition("?")
-    asked = DEFAULTS | _checked(options(query, OPTIONS, "wan"))
+    asked = _defaults() | _checked(options(query, OPTIONS, "wan"))
+    asked["vae"] = asked.get("vae", asked["dtype"])
     return random(name, query, asked) if name in RANDOM else read(Path(name), query, asked)
 
 
@@ -134,7 +141,12 @@ class WanModel(StreamModel):
         text: TextEncoder,
         digest: str | None,
     ) -> None:
-        network.eval().requires_grad_(False)
+        network.eval().requires_grad_(False).to(asked["device"])
+        if asked["dtype"] != "float32":
+            network.halve(getattr(torch, asked["dtype"]))
+        codec.vae.to(asked["device"], getattr(torch, asked["vae"]))
+        if isinstance(text, UMT5):
+            text.device = torch.device(asked["device"])
         few = tuple(1000 * (1 - i / asked["steps"]) for i in range(asked["steps"]))
         sampler = SamplerConfig(
             kind=asked["sampler"],
@@ -155,6 +167,7 @@ class WanModel(StreamModel):
             switches_prompt=True,
             scopes=SCOPES,
             frames_per_latent=TEMPORAL,
+            dtype=asked["dtype"],
             steps=asked["steps"],
             parameters=sum(p.numel() for p in network.parameters()),
             notes=notes if digest else f"random weights: for timing alone; {notes}",
@@ -247,7 +260,16 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _defaults() -> dict[str, Any]:
+    """On a GPU, where there is one, products are halved."""
+    cuda = torch.cuda.is_available()
+    machine = {"device": "cuda" if cuda else "cpu", "dtype": "bfloat16" if cuda else "float32"}
+    return DEFAULTS | machine
+
+
 def _checked(asked: dict[str, Any]) -> dict[str, Any]:
+    if asked.get("device") == "cuda" and not torch.cuda.is_available():
+        raise ModelError("wan: device=cuda is asked for, and torch sees no GPU; `sfbench doctor`.")
     for key, value in asked.items():
         if key in CHOICES and value not in CHOICES[key]:
             raise ModelError(unknown(key, value, CHOICES[key]))

@@ -170,6 +170,27 @@ def test_a_common_noise_level_may_be_given_once() -> None:
         torch.testing.assert_close(given, net(x, common.expand_as(sigma), text), rtol=0, atol=1e-11)
 
 
+@torch.no_grad()
+def test_halved_products_change_little_and_only_products() -> None:
+    net = network(window=6, dim=96)
+    x, sigma, text = (t.float() for t in inputs(net))
+    net = net.float()
+    exact = by_chunks(net, x, sigma, text)
+    net.halve(torch.bfloat16)
+    kinds = {name: p.dtype for name, p in net.named_parameters()}
+    single = {n for n, kind in kinds.items() if kind == torch.float32}
+    outside = {n.split(".")[0] for n in single}
+    assert outside == {"time_embedding", "time_projection", "head", "blocks"}
+    assert all("norm" in n or "modulation" in n for n in single if n.startswith("blocks"))
+    cache = net.new_cache(capacity=4)
+    net(x[:, :2], sigma[:, :2], text, positions=range(2), cache=cache, write=True)
+    assert all(t.dtype == torch.bfloat16 for t in cache.read(0) or ())  # half the memory
+    halved = by_chunks(net, x, sigma, text)
+    assert halved.dtype == torch.float32
+    error = (halved - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert 1e-5 < float(error) < 2e-2
+
+
 def test_patches_round_trip() -> None:
     """A projection that keeps all values shows the channel order (row, column, channel)."""
     net = network()

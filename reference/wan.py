@@ -26,6 +26,7 @@ from .checkpoint import sha256
 from .codec import frames_of
 from .config import CodecConfig, DataConfig, ModelConfig, Preset, SamplerConfig, TextConfig
 from .model import DiT
+from .recipes import load_preset
 from .schedule import Schedule
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
@@ -34,15 +35,14 @@ from .wan_text import LENGTH, UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
 from .wan_weights import Sizes, Stored, fill, sizes, stored
 
+PUBLISHED = "wan-1.3b"
+"""The preset that has the published sizes."""
+RANDOM = {"random-1.3b": "base", "random-14b": "teacher"}
+"""Its rows whose networks are drawn."""
 NATIVE = 21
 """Latent frames of a clip that Wan2.1 was trained on: 81 frames."""
 PIXELS = 8
 """A latent's side."""
-RANDOM = {
-    "random-1.3b": Sizes(1536, 8960, 30, 12, 2, 256, 16, 4096),
-    "random-14b": Sizes(5120, 13824, 40, 40, 2, 256, 16, 4096),
-}
-"""Published sizes, facts of the models' own configuration files."""
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "steps": int,  # of the few-step list, even before the warp
     "shift": float,
@@ -88,19 +88,27 @@ def load(rest: str) -> WanModel:
                 f"The model 'wan:{rest}' needs the package {package}: "
                 "pip install 'sfbench[diffusers]'."
             )
+    path, asked = asked_of(rest)
+    query = rest.partition("?")[2]
+    return random(path.name, query, asked) if path.name in RANDOM else read(path, query, asked)
+
+
+def asked_of(rest: str) -> tuple[Path, dict[str, Any]]:
+    """The path, and all options with their defaults."""
     name, _, query = rest.partition("?")
     asked = _defaults() | _checked(options(query, OPTIONS, "wan"))
     asked["vae"] = asked.get("vae", asked["dtype"])
-    return random(name, query, asked) if name in RANDOM else read(Path(name), query, asked)
+    return Path(name).expanduser(), asked
 
 
 def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
     """The weights at a path, with the VAE and the text encoder beside them or in ``base``."""
-    found, config, digest = _transformer(path.expanduser())
+    found, config = transformer_at(path)
+    digest = weights_hash(found.folder) if path.is_dir() else sha256(path)
     read_sizes = sizes(found.shapes(), config, path.name)
     folders = [folder for folder in (path, Path(asked["base"] or path)) if folder.is_dir()]
     with torch.device("meta"):
-        network = DiT(_preset(read_sizes, asked, LENGTH))
+        network = DiT(preset_of(read_sizes, asked))
     fill(network, found, path.name, torch.float32)
     codec = WanCodec(_part(folders, "vae", path))
     text = UMT5(_part(folders, "text_encoder", path), _part(folders, "tokenizer", path))
@@ -119,11 +127,12 @@ def random(name: str, query: str, asked: Mapping[str, Any]) -> WanModel:
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        network = DiT(_preset(RANDOM[name], asked, LENGTH))
+        found = published(name)
+        network = DiT(preset_of(found, asked))
         nn.init.xavier_uniform_(network.head.head.weight)  # zero would make its input no matter
         vae: Any = AutoencoderKLWan  # whose constructor has no annotations
         codec = WanCodec(vae().eval().requires_grad_(False))
-        config = TextConfig(kind="words", length=LENGTH, dim=RANDOM[name].text_dim)
+        config = TextConfig(kind="words", length=LENGTH, dim=found.text_dim)
         text = random_umt5() if asked["text"] == "umt5" else WordEncoder(config)
     return WanModel(name, query, asked, network, codec, text, None)
 
@@ -191,7 +200,14 @@ class WanModel(StreamModel):
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _preset(found: Sizes, asked: Mapping[str, Any], length: int) -> Preset:
+def published(name: str) -> Sizes:
+    """Of a network of the published preset."""
+    preset = load_preset(PUBLISHED).of(RANDOM[name])
+    m, text, channels = preset.model, preset.text.dim, preset.codec.channels
+    return Sizes(m.dim, m.ffn_dim, m.layers, m.heads, m.patch, m.freq_dim, channels, text)
+
+
+def preset_of(found: Sizes, asked: Mapping[str, Any]) -> Preset:
     """Of any resolution: :meth:`WanModel.fit` sets it."""
     how = {key: asked[key] for key in ("window", "sink", "positions")}
     model: ModelConfig = found.model(frames_per_chunk=asked["chunk"], **how)
@@ -199,13 +215,13 @@ def _preset(found: Sizes, asked: Mapping[str, Any], length: int) -> Preset:
         name="wan",
         data=DataConfig(size=PIXELS * found.patch, frames=NATIVE),
         codec=CodecConfig(kind="wan", channels=found.channels),
-        text=TextConfig(kind="umt5", length=length, dim=found.text_dim),
+        text=TextConfig(kind="umt5", length=LENGTH, dim=found.text_dim),
         model=model,
     )
 
 
-def _transformer(path: Path) -> tuple[Stored, dict[str, Any], str]:
-    """Tensors, configuration and SHA-256 of the generator at a path."""
+def transformer_at(path: Path) -> tuple[Stored, dict[str, Any]]:
+    """Tensors and configuration of the generator at a path."""
     if path.suffix in PICKLED:
         raise ModelError(
             f"'{path}' is pickled, which can run code when it is loaded: convert it with "
@@ -213,7 +229,7 @@ def _transformer(path: Path) -> tuple[Stored, dict[str, Any], str]:
         )
     if path.is_file():
         config = path.with_suffix(".json")
-        return Stored([path]), _json(config) if config.exists() else {}, sha256(path)
+        return Stored([path]), _json(config) if config.exists() else {}
     folder = path / "transformer" if (path / "transformer").is_dir() else path
     if not (folder / "config.json").is_file():
         raise ModelError(
@@ -221,7 +237,7 @@ def _transformer(path: Path) -> tuple[Stored, dict[str, Any], str]:
             f"config.json (official). Write wan:FOLDER, wan:FILE.safetensors or "
             f"wan:{', wan:'.join(RANDOM)}."
         )
-    return stored(folder), _json(folder / "config.json"), weights_hash(folder)
+    return stored(folder), _json(folder / "config.json")
 
 
 def _part(folders: list[Path], name: str, path: Path) -> Any:

@@ -97,7 +97,7 @@ class Stored(Mapping[str, Tensor]):
     """Tensors of safetensors files by official name, each read when it is asked for."""
 
     def __init__(self, files: list[Path]) -> None:
-        self.files = files
+        self.files, self.folder = files, files[0].parent
         self._open: dict[str, Any] = {}  # the file that holds a stored name
         for path in files:
             try:

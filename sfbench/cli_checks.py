@@ -90,13 +90,17 @@ def certify(
     epilog="""\b
 Examples:
   sfbench doctor
-  sfbench doctor --out /mnt/shared/runs --json"""
+  sfbench doctor --out /mnt/shared/runs --json
+  sfbench doctor --model wan:Wan2.1-T2V-1.3B"""
 )
 def doctor(
     out: Annotated[Path, typer.Option(help="Folder where runs would be written.")] = Path("runs"),
     vbench_python: Annotated[
         Path | None,
         typer.Option(envvar="SFBENCH_VBENCH_PYTHON", help="Interpreter that has vbench."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model to look at besides: its parts, and what it takes.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -107,7 +111,7 @@ def doctor(
     torch = Child([sys.executable, "-c", LOOK_AT_TORCH])
     from .doctor import examine
 
-    report = examine(out, vbench_python, torch)
+    report = examine(out, vbench_python, torch, model)
     print(report.model_dump_json(indent=1) if as_json else "\n".join(report.lines()))
     if not report.ok:
         raise typer.Exit(FAILURES)

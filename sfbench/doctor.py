@@ -20,8 +20,9 @@ from pathlib import Path
 from . import __version__, doctor_machine
 from .doctor_child import LOOK_AT_TORCH, Child
 from .doctor_machine import Finding, Verdict, quoted
+from .models import ModelError, resolve
 from .provenance import PACKAGE, revision
-from .registry import load
+from .registry import load, providers
 from .schema import Base
 from .vbench import DIMENSIONS
 from .vbench_files import packages, probe, weight_faults
@@ -85,10 +86,16 @@ class Report(Base):
         return [*lines, end]
 
 
-def examine(out: Path, vbench_python: Path | None = None, torch: Child | None = None) -> Report:
+def examine(
+    out: Path,
+    vbench_python: Path | None = None,
+    torch: Child | None = None,
+    model: str | None = None,
+) -> Report:
     """Every check; ``out`` is where runs would be written, ``vbench_python`` has VBench.
 
-    ``torch``: a child that looks at torch already; it is closed in the end.
+    ``torch``: a child that looks at torch already; it is closed in the end. ``model``: one that is
+    to be looked at besides.
     """
     torch_answer = torch or Child([sys.executable, "-c", LOOK_AT_TORCH])
     checks: dict[str, Callable[[], Finding]] = {
@@ -104,6 +111,7 @@ def examine(out: Path, vbench_python: Path | None = None, torch: Child | None = 
         "VBench": lambda: vbench(vbench_python, os.environ),
         "torch": lambda: torch_build(torch_answer.read()),
         "device": lambda: device(torch_answer.read()),
+        **(of_model(model) if model else {}),
     }
     try:
         return Report(rows=tuple(isolated(name, check) for name, check in checks.items()))
@@ -119,6 +127,23 @@ def isolated(name: str, check: Callable[[], Finding]) -> Row:
         said = " ".join(str(error).split()) or "no reason was given"
         verdict, text, fix = "fail", f"The check broke: {type(error).__name__}: {said}", ""
     return Row(name=name, verdict=verdict, text=text, fix=fix)
+
+
+def of_model(name: str) -> dict[str, Callable[[], Finding]]:
+    """What is looked at of a model: its parts, if its scheme has checks, or that it loads."""
+    scheme, _, rest = name.partition(":")
+    if scheme in providers("doctors"):
+        found: dict[str, Callable[[], Finding]] = load("doctors", scheme)(rest)
+        return found
+
+    def loads() -> Finding:
+        try:
+            card = resolve(name).card
+        except ModelError as error:
+            return "fail", str(error), ""
+        return "ok", f"{card.name} loads.", ""
+
+    return {"model": loads}
 
 
 # --- what runs ------------------------------------------------------------------------------------

@@ -104,6 +104,10 @@ BUILTINS: dict[str, dict[str, str]] = {
     "converters": {
         "wan": "sfbench.reference.wan_convert:convert",
     },
+    # checks(rest): what `sfbench doctor --model SCHEME:rest` looks at, by row.
+    "doctors": {
+        "wan": "sfbench.reference.wan_doctor:checks",
+    },
     # evaluator(data, causal)(model): what a run in training is watched and chosen by.
     "evaluators": {
         "reference": "sfbench.tasks.telemetry:Selection",

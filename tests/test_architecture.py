@@ -17,7 +17,7 @@ FILES = [path for folder in PACKAGES for path in sorted((ROOT / folder).glob("*.
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 
-HARNESS_TYPES = {"adapters.py", "data.py", "streaming.py", "wan.py"}
+HARNESS_TYPES = {"adapters.py", "data.py", "streaming.py", "wan.py", "wan_doctor.py"}
 """The files of the reference that may know the harness."""
 LAYERS = ["config schedule", "attention", "blocks", "model", "rollout", "objective*", "trainer"]
 MAGIC = {1560, 32760, 832}  # sizes of one published model: they stand in its preset alone

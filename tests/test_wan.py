@@ -185,7 +185,8 @@ def test_random_weights_do_all_the_work(text: str, monkeypatch: pytest.MonkeyPat
     import diffusers
     import transformers
 
-    monkeypatch.setitem(wan.RANDOM, "random-small", Sizes(60, 44, 2, 3, 2, 32, CHANNELS, TEXT))
+    monkeypatch.setitem(wan.RANDOM, "random-small", "base")
+    monkeypatch.setattr(wan, "published", lambda _: Sizes(60, 44, 2, 3, 2, 32, CHANNELS, TEXT))
     small, encoder = vae(), text_encoder()
     monkeypatch.setattr(diffusers, "AutoencoderKLWan", lambda: small)
     monkeypatch.setattr(transformers, "UMT5EncoderModel", lambda config: encoder)
@@ -205,7 +206,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters() -> None:
 
     for name, count in (("random-1.3b", 1_418_996_800), ("random-14b", 14_288_491_584)):
         with torch.device("meta"):
-            net = DiT(wan._preset(wan.RANDOM[name], wan.DEFAULTS, 512))
+            net = DiT(wan.preset_of(wan.published(name), wan.DEFAULTS))
         assert sum(p.numel() for p in net.parameters()) == count
 
 

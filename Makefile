@@ -100,6 +100,7 @@ board: $(STAMP)
 
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.reference.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.reference.bench_serving
 	OMP_NUM_THREADS=1 $(BIN)/python -m sfbench.tasks.bench
 	$(BIN)/python -m sfbench.bench
 

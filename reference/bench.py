@@ -1,4 +1,4 @@
-"""Speed as ratios measured in one run: ``make bench``; speed does not depend on the weights.
+"""What training costs, as ratios measured in one run: ``make bench``; weights do not matter.
 
 Each figure is the median of several timings, taken in turns, so that a slow moment of the machine
 hits both sides of a ratio.
@@ -19,22 +19,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from .attention import Seen, attend, block_causal, clean_and_noisy
+from .attention import Seen, attend, clean_and_noisy
 from .catalogue import DEFAULT_PRESET
-from .codec import AutoEncoder
 from .config import Preset
-from .data import LatentPool, Pool, noise_for
+from .data import LatentPool, Pool
 from .model import DiT, Text
 from .objective_dmd import DMD
 from .objective_fakes import Fakes, noised_truth, own_past, true_past
 from .objective_flow import DiffusionForcing, TeacherForcing
 from .objectives import Draw
 from .recipes import load_preset
-from .rollout import Denoise, Past, rollout
-from .schedule import Schedule
+from .rollout import Denoise, Past
 from .text import text_encoder
-
-FPS = 16.0  # of the embedded world: what a live stream has to keep up with
 
 
 def main() -> None:
@@ -42,15 +38,13 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     small = Bench(load_preset(DEFAULT_PRESET))
-    _print(
+    show(
         f"preset {DEFAULT_PRESET}, one thread, batch 1 unless said",
         [
-            *small.streaming(),
             *small.joining(),
             *small.sharing(),
             *small.texting(),
             *small.masking(),
-            *small.caching(),
         ],
     )
     # A call of few tokens reads all weights for little work, and a rollout has the most calls: the
@@ -60,15 +54,16 @@ def main() -> None:
     for bench, batch in ((small, own), (small, 64), (fine, 4)):
         tokens = batch * bench.preset.model.frames_per_chunk * bench.net.tokens
         title = f"preset {DEFAULT_PRESET}, batch {batch}, {tokens} tokens a chunk"
-        _print(title, bench.training(batch))
+        show(title, bench.training(batch))
 
 
-def _print(title: str, rows: Sequence[Row]) -> None:
+def show(title: str, rows: Sequence[Row]) -> None:
+    """Print a table."""
     table = Table(title=title)
     for column in ("what", "first", "second", "ratio"):
         table.add_column(column, justify="left" if column == "what" else "right")
-    for row in rows:
-        table.add_row(*row)
+    for cells in rows:
+        table.add_row(*cells)
     Console().print(table)
 
 
@@ -80,40 +75,6 @@ class Bench:
 
     def __init__(self, preset: Preset) -> None:
         self.preset, self.net = preset, DiT(preset)
-        self.codec = AutoEncoder(preset.codec).eval()
-        self.text = torch.randn(1, preset.text.length, preset.text.dim)
-
-    def streaming(self) -> list[Row]:
-        """The few-step causal student against the many-step bidirectional teacher."""
-        methods, frames = self.preset.methods, self.preset.data.frames
-        student = Schedule.of(methods["self-forcing-dmd"].sampler)
-        teacher = Schedule.of(methods["teacher"].sampler)
-
-        @torch.inference_mode()
-        def play(schedule: Schedule, length: int, chunk: int | None) -> None:
-            for latents in rollout(
-                self.net, self.text, self._noise, schedule, frames=length, chunk=chunk
-            ):
-                self.codec.decode(latents)
-
-        n = self.preset.model.frames_per_chunk
-        clip, first, whole, long = in_turns(
-            lambda: play(student, frames, None),
-            lambda: play(student, n, None),
-            lambda: play(teacher, frames, frames),
-            lambda: play(student, 4 * frames, None),
-        )
-        rate = 4 * frames / long
-        return [
-            _row("a frame: teacher, student", whole / frames, clip / frames),
-            _row("to the first frame: teacher, student", whole, first),
-            (
-                "student streams, against the world's rate",
-                f"{rate:.0f} fps",
-                f"{FPS:.0f} fps",
-                f"{rate / FPS:.1f}x",
-            ),
-        ]
 
     def training(self, batch: int) -> list[Row]:
         """A generator step of the paper's efficiency figure: the three ways to a clip, DMD on each.
@@ -147,12 +108,12 @@ class Bench:
             lambda: many_step("DF"),
             *(lambda e=e: generator(self_forcing, e) for e in steps),
         )
-        rows = [_row(f"a generator step: SF+DMD, {e + 1} steps; TF+DMD", sf[e], tf) for e in steps]
+        rows = [row(f"a generator step: SF+DMD, {e + 1} steps; TF+DMD", sf[e], tf) for e in steps]
         return [
             *rows,
-            _row("a generator step: SF+DMD, mean exit; TF+DMD", sum(sf) / len(sf), tf),
-            _row("a generator step: SF+DMD, mean exit; DF+DMD", sum(sf) / len(sf), df),
-            _row("a many-step step: teacher forcing, diffusion forcing", many_tf, many_df),
+            row("a generator step: SF+DMD, mean exit; TF+DMD", sum(sf) / len(sf), tf),
+            row("a generator step: SF+DMD, mean exit; DF+DMD", sum(sf) / len(sf), df),
+            row("a many-step step: teacher forcing, diffusion forcing", many_tf, many_df),
         ]
 
     def joining(self) -> list[Row]:
@@ -174,7 +135,7 @@ class Bench:
                     own_past(student, batch, step, 43)
 
         slow, fast = in_turns(lambda: roll(apart), lambda: roll(joint))
-        return [_row("four rollouts of a critic: cached apart, with the next chunk", slow, fast)]
+        return [row("four rollouts of a critic: cached apart, with the next chunk", slow, fast)]
 
     def sharing(self) -> list[Row]:
         """A step of both players: rollouts of their own, against one that they share."""
@@ -189,7 +150,7 @@ class Bench:
                 objective.players[player].zero_grad(set_to_none=True)
 
         slow, fast = in_turns(lambda: both(own), lambda: both(shared))
-        return [_row("generator and critic: a rollout each, one for both", slow, fast)]
+        return [row("generator and critic: a rollout each, one for both", slow, fast)]
 
     def masking(self) -> list[Row]:
         """Teacher forcing's attention with 64 tokens a frame: under a mask, block by block."""
@@ -204,7 +165,7 @@ class Bench:
             torch.autograd.backward(attend(q, k, v, Seen(mask, 64, how)).sum())
 
         dense, blocks = in_turns(lambda: run("dense"), lambda: run("blocks"))
-        return [_row("teacher forcing's attention: masked, in blocks", dense, blocks)]
+        return [row("teacher forcing's attention: masked, in blocks", dense, blocks)]
 
     def texting(self) -> list[Row]:
         """A training rollout: text projected at each call, once."""
@@ -219,7 +180,7 @@ class Bench:
             self.net.zero_grad(set_to_none=True)
 
         anew, once = in_turns(lambda: roll(True), lambda: roll(False))
-        return [_row("a rollout with gradient: text projected at each call, once", anew, once)]
+        return [row("a rollout with gradient: text projected at each call, once", anew, once)]
 
     def _draw(self, batch: int, **options: Any) -> Draw:
         """The preset's Self Forcing on random latents."""
@@ -234,44 +195,6 @@ class Bench:
         critic, teacher = DiT(self.preset), DiT(self.preset)
         return DMD(draw, self.net, critic, fakes, teacher)
 
-    def caching(self) -> list[Row]:
-        """The last chunk of a clip from the cache, against recomputing its context at each step."""
-        frames, n = self.preset.data.frames, self.preset.model.frames_per_chunk
-        past, step = frames - n, torch.zeros(1, 1)
-        x = torch.randn(1, frames, *self.preset.latent_shape)
-        cache = self.net.new_cache(capacity=frames)
-        mask = block_causal(frames, n, self.preset.model.window)
-        with torch.inference_mode():
-            for first in range(0, past, n):
-                part = x[:, first : first + n]
-                index = range(first, first + n)
-                self.net(
-                    part, step.expand(1, n), self.text, positions=index, cache=cache, write=True
-                )
-
-        @torch.inference_mode()
-        def cached() -> None:
-            for _ in range(4):
-                self.net(
-                    x[:, past:],
-                    step.expand(1, n),
-                    self.text,
-                    positions=range(past, frames),
-                    cache=cache,
-                )
-
-        @torch.inference_mode()
-        def recomputed() -> None:
-            for _ in range(4):
-                self.net(x, step.expand(1, frames), self.text, mask=mask)
-
-        slow, fast = in_turns(recomputed, cached)
-        return [_row(f"a chunk after {past} frames: recomputed, cached", slow, fast)]
-
-    def _noise(self, frames: Sequence[int], step: int) -> Tensor:
-        parts = [noise_for([(0, f, step)], self.preset.latent_shape) for f in frames]
-        return torch.stack(parts, 1)
-
 
 def in_turns(*jobs: Callable[[], None], rounds: int = 5) -> list[float]:
     """Median seconds of each job; all jobs run once a round, after one unmeasured round."""
@@ -285,7 +208,8 @@ def in_turns(*jobs: Callable[[], None], rounds: int = 5) -> list[float]:
     return [statistics.median(kept) for kept in times]
 
 
-def _row(what: str, first: float, second: float) -> Row:
+def row(what: str, first: float, second: float) -> Row:
+    """Two times in seconds, and their ratio."""
     return what, f"{first * 1e3:.1f} ms", f"{second * 1e3:.1f} ms", f"{first / second:.2f}x"
 
 

@@ -91,7 +91,7 @@ class DiT(nn.Module):
     def forward(
         self,
         x: Tensor,
-        sigma: Tensor,
+        sigma: Tensor | float,
         text: Tensor | Text,
         *,
         positions: Sequence[int] | None = None,
@@ -104,23 +104,23 @@ class DiT(nn.Module):
         """Predict ``x0`` ``[B, F, C, H, W]``.
 
         ``x``: noisy latents ``[B, F, C, H, W]``; ``sigma``: levels ``[B, F]``, with 1 in place of
-        B or F where they are common, and then embedded once; ``text``: ``[B, L, text_dim]``;
-        ``positions``: absolute frame indices (default 0..F-1); ``cache``: P past frames that the
-        frames of ``x`` also see; ``mask``: which frame sees which, bool ``[F, P + F]``; ``write``:
-        append these frames to the cache, but for the last ``ahead`` of them; ``features``: is
-        filled with each block's tokens ``[B, F, S, d]``.
+        B or F where they are common, or one number, and then embedded once; ``text``:
+        ``[B, L, text_dim]``; ``positions``: absolute frame indices (default 0..F-1); ``cache``: P
+        past frames that the frames of ``x`` also see; ``mask``: which frame sees which, bool
+        ``[F, P + F]``; ``write``: append these frames to the cache, but for the last ``ahead`` of
+        them; ``features``: is filled with each block's tokens ``[B, F, S, d]``.
         """
         batch, frames = x.shape[:2]
         positions = list(range(frames)) if positions is None else list(positions)
-        tokens = self._patchify(x).to(x.dtype)
+        if not isinstance(sigma, Tensor):
+            sigma = x.new_full((1, 1), sigma)
+        tokens = self.patchify(x).to(x.dtype)
         if self.sharing:
             tokens = self.sharing.part(tokens)
         with exact(x):
-            time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(x.dtype))
-            modulation = self.time_projection(time).unflatten(-1, (6, -1))
+            time, modulation = self.modulation(sigma)
         known = self._known(text)
-        dtype = self.patch_embedding.weight.dtype  # of matrix products
-        words = known.once(-1, lambda: (self.text_embedding(known.rows.to(dtype)),))[0]
+        words = known.once(-1, lambda: (self.embed(known.rows),))[0]
         rotary = cache.positions(positions) if cache else positions
         turns = self.rope.turns(rotary, x)
         seen = None if mask is None else Seen(mask, self.tokens, self.attention)
@@ -152,8 +152,23 @@ class DiT(nn.Module):
             out = self.head(tokens.to(x.dtype), time)
             if self.sharing:
                 out = self.sharing.whole(out)
-            out = self._unpatchify(out, batch, frames)
+            out = self.unpatchify(out, batch, frames)
         return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is exact: times, norms, the output."""
+        return self.head.head.weight.dtype
+
+    def modulation(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels ``[B, F]`` embedded: ``[B, F, d]``, and ``[B, F, 6, d]`` for all blocks."""
+        time = self.time_embedding(sinusoid(1000 * sigma, self.config.freq_dim).to(self.dtype))
+        return time, self.time_projection(time).unflatten(-1, (6, -1))
+
+    def embed(self, rows: Tensor) -> Tensor:
+        """Text ``[B, L, text_dim]`` as the blocks hear it, ``[B, L, d]``."""
+        words: Tensor = self.text_embedding(rows.to(self.patch_embedding.weight.dtype))
+        return words
 
     def share(self, sharing: Sharing) -> None:
         """Share the tokens of each sample with other processes."""
@@ -202,7 +217,7 @@ class DiT(nn.Module):
             graded=graded,
         )
 
-    def _patchify(self, x: Tensor) -> Tensor:
+    def patchify(self, x: Tensor) -> Tensor:
         """``[B, F, C, H, W]`` to tokens ``[B, F, S, d]``: the convolution as one matmul."""
         p, (rows, columns) = self.config.patch, self.grid
         batch, frames, channels = x.shape[:3]
@@ -211,7 +226,7 @@ class DiT(nn.Module):
         weight = self.patch_embedding.weight.flatten(1)
         return nnf.linear(cells.to(weight.dtype), weight, self.patch_embedding.bias)
 
-    def _unpatchify(self, out: Tensor, batch: int, frames: int) -> Tensor:
+    def unpatchify(self, out: Tensor, batch: int, frames: int) -> Tensor:
         """Head output, channel order (row, column, channel) as in Wan, to ``[B, F, C, H, W]``."""
         p, (rows, columns) = self.config.patch, self.grid
         cells = out.reshape(batch, frames, rows, columns, p, p, -1)

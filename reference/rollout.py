@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from .attention import KVCache, block_causal, chunks_of, one_ahead
 from .model import DiT, Text
 from .schedule import Schedule, add_noise
 
+if TYPE_CHECKING:
+    from .engine import Engine, Slots
+
 Noise = Callable[[Sequence[int], int], Tensor]
 """``noise(absolute frames, denoising step) -> [B, len(frames), C, H, W]``, a pure function."""
 Span = Callable[[str], AbstractContextManager[None]]
@@ -27,7 +31,7 @@ Span = Callable[[str], AbstractContextManager[None]]
 
 
 def rollout(
-    model: DiT,
+    model: DiT | Engine,
     text: Tensor,
     noise: Noise,
     schedule: Schedule,
@@ -74,9 +78,8 @@ def rollout(
         with span("denoise"):
             x = noise(index, 0)
             for step in range(last + 1):
-                sigma = x.new_full((1, 1), schedule.sigmas[step])
                 with torch.set_grad_enabled(graded and step == last):
-                    x0 = past.evaluate(denoise, x, sigma, index)
+                    x0 = past.evaluate(denoise, x, schedule.sigmas[step], index)
                 if step < last:
                     x = schedule.advance(x, x0, step, noise(index, step + 1))
         told = yield x0
@@ -94,7 +97,7 @@ def rollout(
 Denoise = Callable[..., Tensor]
 
 
-def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> Denoise:
+def _guided(model: DiT | Engine, text: Tensor, blank: Tensor | None, guidance: float) -> Denoise:
     """The model as ``denoise(x, sigma, ...)``, its text bound; with guidance, two rows a sample.
 
     ``x0 = blank + guidance (text - blank)``, so 1 is no guidance at all.
@@ -106,7 +109,7 @@ def _guided(model: DiT, text: Tensor, blank: Tensor | None, guidance: float) -> 
         raise ValueError("a guided schedule needs the empty prompt")
     both = Text(torch.cat((text, blank.expand_as(text))))
 
-    def denoise(x: Tensor, sigma: Tensor, **how: object) -> Tensor:
+    def denoise(x: Tensor, sigma: Any, **how: Any) -> Tensor:
         out: Tensor = model(torch.cat((x, x)), sigma, both, **how)
         conditional, unconditional = out.chunk(2)
         return unconditional + guidance * (conditional - unconditional)
@@ -123,7 +126,7 @@ class Past:
 
     def __init__(
         self,
-        model: DiT,
+        model: DiT | Engine,
         noise: Noise,
         schedule: Schedule,
         kv_grad: str,
@@ -135,11 +138,11 @@ class Past:
         self.level, self.steps = schedule.context_noise, len(schedule)
         # Sinks move towards the chunk as frames are evicted, so one call has no place for them.
         self.joint = joint and kv_grad == "none" and not model.config.sink
-        self.cache: KVCache | None = None
+        self.cache: KVCache | Slots | None = None
         self._waiting: tuple[Tensor, Sequence[int]] | None = None
         self._seen: Tensor | None = None  # the clean frames that are held, [B, P, C, H, W]
 
-    def open(self, capacity: int) -> KVCache:
+    def open(self, capacity: int) -> KVCache | Slots:
         """An empty cache."""
         self.cache = self.model.new_cache(capacity=capacity, graded=self.kv_grad != "none")
         return self.cache
@@ -167,7 +170,7 @@ class Past:
             mask = block_causal(length, cache.chunk, cache.window, alone=alone)
             self._write(denoise, context, index, mask=mask)
 
-    def evaluate(self, denoise: Denoise, x: Tensor, sigma: Tensor, index: Sequence[int]) -> Tensor:
+    def evaluate(self, denoise: Denoise, x: Tensor, sigma: float, index: Sequence[int]) -> Tensor:
         """x0 of a noisy chunk ``[B, n, C, H, W]`` that sees this past."""
         if torch.is_grad_enabled():  # no graph through what is cached
             self.settle(denoise)
@@ -178,7 +181,7 @@ class Past:
         assert cache is not None
         out = denoise(
             torch.cat((self._at_level(x0, before), x), dim=1),
-            torch.cat((sigma.new_full((1, n), self.level), sigma.expand(1, len(index))), dim=1),
+            x.new_tensor([[self.level] * n + [sigma] * len(index)]),
             positions=[*before, *index],
             cache=cache,
             write=True,
@@ -207,7 +210,7 @@ class Past:
                 self._pass(denoise, x0, index, write=True)
             self._keep(x0.detach())
         else:
-            assert cache.newest is not None
+            assert isinstance(cache, KVCache) and cache.newest is not None
             exits = cache.newest
             with torch.no_grad():
                 self._pass(denoise, x0.detach(), index, write=False)
@@ -248,8 +251,8 @@ class Past:
         write: bool,
         mask: Tensor | None = None,
     ) -> None:
-        x0, sigma = self._at_level(x0, index), x0.new_full((1, 1), self.level)
-        denoise(x0, sigma, positions=index, cache=self.cache, write=write, mask=mask)
+        x0 = self._at_level(x0, index)
+        denoise(x0, self.level, positions=index, cache=self.cache, write=write, mask=mask)
 
     def _at_level(self, x0: Tensor, index: Sequence[int]) -> Tensor:
         if not self.level:

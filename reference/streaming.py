@@ -18,6 +18,7 @@ from sfbench.schema import Geometry, ModelCard, Prompt, Request
 
 from .codec import Codec, frames_of, latents_of, to_frames, to_video
 from .data import noise_for
+from .engine import Engine
 from .model import DiT
 from .rollout import Noise, rollout
 from .schedule import Schedule
@@ -41,6 +42,7 @@ class StreamModel:
         """``recache``: a change of prompt caches the past again under the new one."""
         self.card, self.causal = card, card.causal
         self.network, self.codec, self.text = network, codec, text
+        self.engine = Engine(network)
         self.schedule, self.recache = schedule, recache
         self.device = next(network.parameters()).device
         self._prepared: dict[str, Tensor] = {}
@@ -76,7 +78,7 @@ class StreamModel:
         chunk = model.frames_per_chunk if self.causal else wanted
         alone = int(self.causal and model.first_alone and not before)
         latents = rollout(
-            self.network,
+            self.engine,
             self._embed([r.prompt for r in requests], scope),
             self._noise(requests),
             self.schedule,

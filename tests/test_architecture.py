@@ -19,7 +19,10 @@ ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.nam
 
 HARNESS_TYPES = {"adapters.py", "data.py", "streaming.py", "wan.py", "wan_doctor.py"}
 """The files of the reference that may know the harness."""
-LAYERS = ["config schedule", "attention", "blocks", "model", "rollout", "objective*", "trainer"]
+LAYERS = [
+    *("config schedule", "attention", "blocks", "model", "engine"),
+    *("rollout", "objective*", "trainer"),
+]
 MAGIC = {1560, 32760, 832}  # sizes of one published model: they stand in its preset alone
 LONGEST = 400
 DANGEROUS = {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib", "cloudpickle"}

@@ -203,12 +203,12 @@ def test_patches_round_trip() -> None:
             for channel in range(c):
                 out = (row * p + column) * c + channel
                 net.patch_embedding.weight.data[out, channel, 0, row, column] = 1
-    tokens = net._patchify(x)[..., : p * p * c]
-    assert torch.equal(net._unpatchify(tokens, *x.shape[:2]), x)
+    tokens = net.patchify(x)[..., : p * p * c]
+    assert torch.equal(net.unpatchify(tokens, *x.shape[:2]), x)
 
 
 def test_the_patch_matmul_is_the_convolution() -> None:
     net = network()
     x, *_ = inputs(net)
     by_conv = net.patch_embedding(x.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)
-    torch.testing.assert_close(net._patchify(x), by_conv)
+    torch.testing.assert_close(net.patchify(x), by_conv)

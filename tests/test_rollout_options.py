@@ -86,8 +86,9 @@ def test_context_noise_is_what_the_cache_is_made_of() -> None:
     for (x, sigma, _), how in written:
         index = how["positions"]
         clean = out[:, index.start : index.stop]
-        assert float(sigma.min()) == float(sigma.max()) == 0.1
-        torch.testing.assert_close(x, add_noise(clean, keyed_noise(net, 2)(index, 3), sigma))
+        assert sigma == 0.1
+        level = torch.full((1, 1), sigma, dtype=torch.float64)
+        torch.testing.assert_close(x, add_noise(clean, keyed_noise(net, 2)(index, 3), level))
     net.forward = forward
     assert not torch.allclose(roll(net, FEW), out)
 

@@ -24,7 +24,7 @@ ABLATED  := results/boards/ablation
 
 SHELL := bash
 
-.PHONY: help quickstart test unit check-results golden lint reference ablation bench gpu board vbench-env test-vbench clean
+.PHONY: help quickstart test unit check-results golden lint reference ablation bench gpu gpu-wan board vbench-env test-vbench clean
 
 help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
@@ -36,6 +36,8 @@ help:
 	@echo "make ablation     train and run the other rows of the paper's ablation (hours)"
 	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's tables"
 	@echo "make bench        speed ratios on this machine"
+	@echo "make gpu          the tests that need a GPU, and training on it (10 minutes)"
+	@echo "make gpu-wan      Wan2.1's size as a stream on a GPU, random weights (5 minutes)"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
 	@echo "make test-vbench  build it, and drive every dimension that can be loaded (10 minutes)"
 	@echo "make gpu          tests that need a CUDA device, then ten minutes of the preset base (GPU_PYTHON=...)"
@@ -122,6 +124,12 @@ gpu:
 	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m pytest -m gpu $$(grep -l 'mark\.gpu' tests/test_*.py)
 	@echo "== the preset base, about $(GPU_MINUTES) minutes =="
 	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu --minutes $(GPU_MINUTES) $(GPU_ARGS)
+
+# Wan2.1's published size with random weights: about four minutes on a fast GPU.
+gpu-wan:
+	@mkdir -p $(GPU_PATH)/sfbench
+	@ln -sfn $(CURDIR)/sfbench/* $(CURDIR)/reference $(CURDIR)/tasks $(GPU_PATH)/sfbench/
+	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu_wan
 
 # torch goes first, or torchvision would pull a CUDA build of it; setuptools 81 lost what clip needs.
 $(VBENCH_STAMP):

@@ -186,6 +186,7 @@ class Job:
         import torch
 
         from .checkpoint import load_into, load_weights
+        from .engine import Engine
         from .methods import load_codec
         from .model import DiT
         from .rollout import rollout
@@ -206,7 +207,8 @@ class Job:
         times: list[float] = []
         for _ in range(2):  # the first is for warm-up
             times = [time.perf_counter()]
-            made = rollout(net, words, noise, Schedule.of(own.method(row).sampler), frames=frames)
+            steps = Schedule.of(own.method(row).sampler)
+            made = rollout(Engine(net), words, noise, steps, frames=frames)
             with torch.inference_mode():
                 for latents in made:
                     codec.decode(latents).cpu()

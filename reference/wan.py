@@ -153,7 +153,8 @@ class WanModel(StreamModel):
         network.eval().requires_grad_(False).to(asked["device"])
         if asked["dtype"] != "float32":
             network.halve(getattr(torch, asked["dtype"]))
-        codec.vae.to(asked["device"], getattr(torch, asked["vae"]))
+        # Diffusers' own `to` warns of parts that some of its models have.
+        nn.Module.to(codec.vae, asked["device"], getattr(torch, asked["vae"]))
         if isinstance(text, UMT5):
             text.device = torch.device(asked["device"])
         few = tuple(1000 * (1 - i / asked["steps"]) for i in range(asked["steps"]))

@@ -1,7 +1,8 @@
 """The latency task: how fast a model streams, as its user feels it (DESIGN.md 6).
 
-Streams of 96 frames, eight native horizons, are asked for one by one from different prompts (a
-bidirectional model: clips of its own length). The first two warm the model up and count for
+Streams of 96 frames, eight native horizons, are asked for one by one from different prompts (of a
+model whose horizon is longer than half of that, 96 frames beyond it; of a bidirectional model,
+clips of its own length). The first two warm the model up and count for
 nothing. Apart from them come streams whose prompt is switched half-way, streams that are timed part
 by part, and streams in fresh processes, for what starting costs and holds.
 
@@ -77,14 +78,25 @@ class Latency:
     played one by one, and a resumed run warms up again."""
 
     def __init__(
-        self, dataset: str = "shapes-1", tier: str = "full", size: int = 32, scope: str = "e2e"
+        self,
+        dataset: str = "shapes-1",
+        tier: str = "full",
+        size: int | tuple[int, int] = 32,
+        scope: str = "e2e",
     ) -> None:
-        """``size``: pixels a side; ``scope``: of :data:`sfbench.schema.SCOPES`."""
+        """``size``: pixels a side, or height and width; ``scope``: of :data:`SCOPES`.
+
+        Frames that are not square are no frames of this world: its prompts are asked for, and of
+        what is played only that it moves is looked at.
+        """
         if tier not in TIERS:
             raise ValueError(f"unknown tier '{tier}'; the tiers are {', '.join(TIERS)}")
         if scope not in SCOPES:
             raise ValueError(f"unknown scope '{scope}'; the scopes are {', '.join(SCOPES)}")
-        self.world, self.tier, self.scope = Shapes(dataset, size), tier, scope
+        self.square = isinstance(size, int) or size[0] == size[1]
+        side = min(size) if isinstance(size, tuple) else size
+        self.shape = size if isinstance(size, tuple) else (size, size)
+        self.world, self.tier, self.scope = Shapes(dataset, side), tier, scope
         self.rounds = TURNS[tier]
 
     @property
@@ -98,13 +110,13 @@ class Latency:
             prompts_sha256=digest([p.model_dump() for p in self._prompts()]),
             geometry=self._geometry(FRAMES),
             seeds=(0,),
-            metrics={"latency": 1, "oracle": 2},
+            metrics={"latency": 1} | ({"oracle": 2} if self.square else {}),
             conditions={"scope": self.scope, "batch": "1", **conditions()},
         )
 
     def requests(self, model: ModelCard) -> list[Request]:
         """Warm-up first; of the rest each part of the run holds its share of every kind."""
-        geometry = self._geometry(FRAMES if model.causal else model.native_frames or NATIVE)
+        geometry = self._geometry(_frames(model))
         scope: dict[str, Scalar] = {} if self.scope == "e2e" else {"scope": self.scope}
         plain = [
             Request(prompt=p, geometry=geometry, seed=0, options=scope) for p in self._prompts()
@@ -127,12 +139,15 @@ class Latency:
 
     def truth(self, ref: SceneRef, frames: int, start: int = 0) -> Frames:
         """True frames of a scene, for models made of them."""
+        if not self.square:
+            raise ValueError("the true videos of this world are square; give --size one number")
         return self.world.clip(ref, frames, start)
 
     def score(self, request: Request, frames: Frames) -> Scores:
         """Of a plain stream that is decoded, what tells whether a video is played at all."""
-        plain = not (request.switch or request.split or request.scope == "dit")
-        return played.scores(frames, request.prompt.text) if plain else Scores()
+        if request.switch or request.split or request.scope == "dit":
+            return Scores()
+        return played.scores(frames, request.prompt.text) if self.square else played.film(frames)
 
     def conclude(self, model: ModelCard, records: Sequence[Record]) -> Conclusion:
         """Estimates over the turns, from the streams after the warm-up (:mod:`.timings`)."""
@@ -147,7 +162,7 @@ class Latency:
         )
         timings.parts(found, [(turn, t) for turn, r, t in timed if r.split])
         shown = [(r.request.prompt.id, r.scores) for r in records if r.scores and r.scores.values]
-        words = played.measure(found, shown, FRAMES if model.causal else NATIVE)
+        words = played.measure(found, shown, _frames(model))
         flags = [CHEAT] if model.kind == "cheat" else words
         streams = [Stream.of(t) for _, _, t in plain]
         by_turn = timings.by_turn((turn, Stream.of(t)) for turn, t in counted)
@@ -192,9 +207,16 @@ class Latency:
         return Prompt(id=name, text=self.world.prompt(ref), scene=ref)
 
     def _geometry(self, frames: int) -> Geometry:
-        return Geometry(
-            frames=frames, height=self.world.size, width=self.world.size, fps=self.world.fps
-        )
+        height, width = self.shape
+        return Geometry(frames=frames, height=height, width=width, fps=self.world.fps)
+
+
+def _frames(model: ModelCard) -> int:
+    """Of a stream: well beyond where the context is full."""
+    native = model.native_frames or NATIVE
+    if not model.causal:
+        return native
+    return FRAMES if native <= FRAMES // 2 else native + FRAMES
 
 
 def _counted(plain: Sequence[tuple[str, Request, Timing]]) -> list[tuple[str, Timing]]:

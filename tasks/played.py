@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sfbench import metrics
 from sfbench.interfaces import Frames
 from sfbench.schema import Better, Scores
 
@@ -36,6 +37,15 @@ def scores(frames: Frames, text: str) -> Scores:
     return Scores(values={VIOLATION: violation} | {name: judged.values[name] for name in kept})
 
 
+def film(frames: Frames) -> Scores:
+    """The part of :func:`scores` that any video has: runs of frames that stand or come again."""
+    runs: dict[str, float | None] = {
+        "still_run": metrics.longest_run(metrics.still(frames)),
+        "copied_run": metrics.longest_run(metrics.repeated(frames)),
+    }
+    return Scores(values=runs)
+
+
 def measure(found: Conclusion, clips: Sequence[tuple[str, Scores]], frames: int) -> list[str]:
     """Publish the values of ``(prompt id, scores)``; the words for streams that do not play.
 
@@ -43,14 +53,16 @@ def measure(found: Conclusion, clips: Sequence[tuple[str, Scores]], frames: int)
     """
     if not clips:
         return []
+    streams, shortest = [seen for _, seen in clips], NATIVE if frames > NATIVE else STILL_RUN
+    if VIOLATION not in streams[0].values:  # of another world: seen as film alone
+        return [drift.STILL] if drift.most(streams, "still_run", shortest) else []
     for name, unit, better in SHOWN:
         sample: dict[str, list[float]] = {}
         for prompt, seen in clips:
             if (value := seen.values[name]) is not None:
                 sample.setdefault(prompt, []).append(value)
         found.add(name, sample, unit=unit, better=better)
-    streams = [seen for _, seen in clips]
-    flags = drift.not_played(found.estimates, streams, NATIVE if frames > NATIVE else STILL_RUN)
+    flags = drift.not_played(found.estimates, streams, shortest)
     prompts = len({prompt for prompt, _ in clips})
     if not flags and drift.beyond_truth(streams, drift.RETURNS, prompts):
         flags.append(drift.REPEATS)

@@ -11,7 +11,8 @@ import pytest
 
 from sfbench import clock, leaderboard, runner, session
 from sfbench.interfaces import Frames
-from sfbench.schema import Request, Result, Startup
+from sfbench.schema import Request, Result, SceneRef, Startup
+from sfbench.store import read_records
 from sfbench.tasks.latency import Latency
 
 from latency_fixtures import FakeClock, Scripted, measured, steadily, stop_clocks, value
@@ -200,6 +201,40 @@ def test_latents_are_not_pixels(time: FakeClock, tmp_path: Path) -> None:
     result = measured(time, tmp_path, lambda s, k: 0.05, frames_per_latent=4)
     assert value(result, "fps_full") == pytest.approx(40)
     assert value(result, "latents_full") == pytest.approx(10)
+
+
+class Film(Scripted):
+    """Noise of any size, or one frame of it for ever."""
+
+    still = False
+
+    def clip(self, request: Request) -> Frames:
+        size, random = request.geometry, np.random.default_rng(request.seed)
+        count = 1 if self.still else size.frames
+        frames = random.integers(0, 256, (count, size.height, size.width, 3), np.uint8)
+        return np.broadcast_to(frames, (size.frames, *frames.shape[1:])).copy()
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_frames_that_are_not_the_worlds_are_timed_and_only_stills_are_flagged(
+    still: bool, time: FakeClock, tmp_path: Path
+) -> None:
+    model = Film(time, lambda s, k: 0.05)
+    model.still = still
+    result = runner.run(Latency(tier="smoke", size=(16, 48)), model, tmp_path)
+    assert (result.task.geometry.height, result.task.geometry.width) == (16, 48)
+    assert "oracle" not in result.task.metrics and "violation_1x" not in result.estimates
+    assert value(result, "fps_full") == pytest.approx(40)
+    assert result.validity.flags == (("DEGENERATE (stands still)",) if still else ())
+    with pytest.raises(ValueError, match="true videos of this world are square"):
+        Latency(size=(16, 48)).truth(SceneRef(dataset="shapes-1", split="test", index=0), 4)
+
+
+def test_a_long_horizon_is_streamed_well_beyond(time: FakeClock, tmp_path: Path) -> None:
+    """Pace with the context full needs chunks after it, however many frames fill it."""
+    result = measured(time, tmp_path, lambda s, k: 0.05, "smoke", native_frames=81, chunk=3)
+    assert {r.request.geometry.frames for r in read_records(tmp_path)} == {81 + 96}
+    assert value(result, "fps_full") == pytest.approx(60)
 
 
 def test_models_take_turns(

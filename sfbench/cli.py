@@ -96,7 +96,7 @@ def run(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Pixels a side; WIDTHxHEIGHT for your own videos and for latency."),
+        typer.Option(metavar="N", help="Pixels a side; WIDTHxHEIGHT for your videos, and latency."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds a prompt.")] = None,
     settings: Annotated[

@@ -243,7 +243,7 @@ def _collect(
         if len(chunk) != len(pasts):
             raise BadGeometry(f"gave {len(chunk)} chunks at once for {len(pasts)} requests")
         for past, piece in zip(pasts, chunk, strict=True):
-            _ensure_chunk(piece, geometry)
+            ensure_chunk(piece, geometry)
             past.extend(piece.copy())  # a model may reuse its buffer
         lengths.append(len(chunk[0]))
         if any(len(piece) != lengths[-1] for piece in chunk):
@@ -255,7 +255,8 @@ def _collect(
     return lengths
 
 
-def _ensure_chunk(chunk: Frames, geometry: Geometry) -> None:
+def ensure_chunk(chunk: Frames, geometry: Geometry) -> None:
+    """Raise :class:`BadGeometry` for what is no chunk of that geometry."""
     wanted = f"uint8 [t, {geometry.height}, {geometry.width}, 3]"
     if not isinstance(chunk, np.ndarray):
         raise BadGeometry(f"gave a {type(chunk).__name__}; a chunk is a numpy array {wanted}")

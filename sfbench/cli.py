@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import __version__, cli_checks, cli_models, cli_results, registry
+from . import __version__, cli_checks, cli_demo, cli_models, cli_results, registry
 from .cli_common import FAILURES, INTERRUPTED, USAGE, interruptible, use_threads
 
 app = typer.Typer(
@@ -331,5 +331,5 @@ def _version(
         raise typer.Exit
 
 
-for _more in (cli_results.app, cli_checks.app, cli_models.app):
+for _more in (cli_results.app, cli_checks.app, cli_models.app, cli_demo.app):
     app.add_typer(_more)

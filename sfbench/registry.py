@@ -49,6 +49,10 @@ BUILTINS: dict[str, dict[str, str]] = {
     "oracles": {
         "world": "sfbench.tasks.certified:WORLD_METRICS",
     },
+    # oracle(text, height, width).add(frames): violations of a stream while it is made.
+    "live": {
+        "world": "sfbench.tasks.live:LiveViolation",
+    },
     # How a task's results are shown; without importing the task.
     "boards": {
         "long-horizon": "sfbench.tasks.board_long_horizon:BOARD",

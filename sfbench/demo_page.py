@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from .demo_stage import WAITING, Refused, Stage
-from .demo_stream import Gone, Message, Stream
+from .demo_stream import Gone, Message, Stream, sentence
 from .schema import Base, Prompt, Request
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def asked(text: str | None) -> Start | Switch | Drawn | Plain:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = " ".join(str(part) for part in first["loc"]) or "message"
-        raise Refused(f"The page sent what cannot be read ({where}: {first['msg']}).") from None
+        text = f"What the page sent cannot be used ({where}: {first['msg']})"
+        raise Refused(sentence(text)) from None
 
 
 def prompt_of(text: str, number: int) -> Prompt:

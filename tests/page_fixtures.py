@@ -220,7 +220,8 @@ def written(out: Path, runs: Path) -> Path:
 class Opened:
     """The page in a tab, with all that it complained of or asked the network for."""
 
-    def __init__(self, browser: Browser, file: Path, **options: Any) -> None:
+    def __init__(self, browser: Browser, file: Path | str, **options: Any) -> None:
+        """``file``: or the address of a page that is served."""
         settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
         self.context = browser.new_context(**(settings | options))
         self.tab: Page = self.context.new_page()
@@ -230,7 +231,7 @@ class Opened:
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.goto(file.as_uri())
+        self.tab.goto(file if isinstance(file, str) else file.as_uri())
 
     def __getitem__(self, selector: str) -> Locator:
         return self.tab.locator(selector)

@@ -1,0 +1,500 @@
+"""The demo's server and command: who may ask, the queue, limits, bad input, recordings, the end."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from sfbench import cli, demo, demo_page, demo_server, demo_stage, video
+from sfbench.demo import DemoError, planned, warm
+from sfbench.demo_stage import WAITING
+from sfbench.models import resolve
+
+from demo_fixtures import (
+    CHUNK,
+    FIRST,
+    FPS,
+    HEIGHT,
+    SECOND,
+    WAIT,
+    WIDTH,
+    Client,
+    Film,
+    Served,
+    Still,
+    frames,
+    served,
+)
+
+
+@pytest.fixture
+def film() -> Film:
+    return Film()
+
+
+@pytest.fixture
+def live(film: Film, tmp_path: Path) -> Iterator[Served]:
+    with served(film, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def gated() -> Film:
+    return Film(gated=True)
+
+
+@pytest.fixture
+def held(gated: Film, tmp_path: Path) -> Iterator[Served]:
+    """Its model makes a chunk when the test says so; at the end, all it is asked for."""
+    with served(gated, tmp_path) as found:
+        yield found
+        assert gated.gate
+        gated.gate.release(10_000)
+
+
+def get(
+    live: Served, path: str, host: str | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=WAIT)
+    connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{live.port}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, answer.headers, body
+
+
+def refused(client: Client, *message: Any, **fields: Any) -> str:
+    """What a message is answered with: one sentence."""
+    client.say(*message, **fields)
+    text = str(client.hear("refused")["text"])
+    assert text.endswith(".") and "\n" not in text
+    return text
+
+
+# --- who may ask ----------------------------------------------------------------------------------
+
+
+def test_the_page_loads_its_own_files_and_may_load_no_others(live: Served) -> None:
+    status, headers, body = get(live, "/")
+    assert status == 200
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy and "http" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    files = re.findall(r'(?:src|href)="(/[^"]+)"', body.decode())
+    assert len(files) == 3
+    for file in files:
+        assert get(live, file)[0] == 200
+    assert not re.search(r"<script>|<style|style=|onclick", body.decode())
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+def test_another_host_is_refused(live: Served, host: str) -> None:
+    """A name that another site points at this machine (DNS rebinding)."""
+    status, _, body = get(live, "/", host or "[::1]")
+    assert status == 403 and body.startswith(b"This page is for this machine alone")
+
+
+def test_a_tunnel_may_have_another_port(live: Served) -> None:
+    assert get(live, "/", "localhost:9999")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:1", "http://localhost:{port}", "null"]
+)
+def test_a_websocket_of_another_site_is_refused(live: Served, origin: str) -> None:
+    with pytest.raises(InvalidStatus) as refusal:
+        Client(live.port, origin.format(port=live.port))
+    assert refusal.value.response.status_code == 403
+    assert live.stage.pages == 0
+
+
+def test_a_websocket_without_an_origin_is_refused(live: Served) -> None:
+    with pytest.raises(InvalidStatus):
+        Client(live.port, None)
+
+
+def test_it_listens_on_this_machine_alone() -> None:
+    own = demo_server.listening(0)
+    assert own.getsockname()[0] == "127.0.0.1"
+    own.close()
+
+
+# --- a stream -------------------------------------------------------------------------------------
+
+
+def test_a_stream_from_start_to_end(live: Served, film: Film) -> None:
+    with live.client() as page:
+        hello = page.hear("hello")
+        assert (hello["model"], hello["width"], hello["height"]) == ("film", WIDTH, HEIGHT)
+        assert hello["switches"] and hello["examples"] == [FIRST, SECOND]
+        assert hello["seconds"] == 60
+        page.start(seconds=1)
+        assert page.hear("started")["frames"] == FPS
+        assert page.hear("ended")["why"] == "done"
+    assert sorted(page.images) == list(range(16))
+    assert all((page.images[n] == frames(FIRST, n)[0]).all() for n in page.images)
+    assert film.closed.acquire(timeout=WAIT)
+
+
+def test_a_second_stream_of_a_page_comes_after_its_first(live: Served) -> None:
+    with live.client() as page:
+        for prompt in (FIRST, SECOND):
+            page.start(prompt, seconds=0.25)
+            page.hear("ended", why="done")
+            assert (page.images[3] == frames(prompt, 3)[0]).all()
+
+
+def test_a_switch_reaches_the_model_at_the_next_chunk(held: Served, gated: Film) -> None:
+    assert gated.gate
+    with held.client() as page:
+        page.start()
+        gated.gate.release(2)
+        page.hear("chunk", made=4)
+        for _ in range(3):
+            assert gated.begun.acquire(timeout=WAIT)  # the third chunk is being made
+        page.say("switch", prompt=f"  a second\n{SECOND[2:].partition(' ')[2]} ")
+        refused(page, "start", prompt="so that the switch is known to have arrived", seconds=1)
+        gated.gate.release(2)
+        assert page.hear("switched") == {"type": "switched", "prompt": SECOND, "frame": 6}
+        page.hear("chunk", made=8)
+    assert gated.prompts[:4] == [FIRST, FIRST, FIRST, SECOND]
+    assert (page.images[5] == frames(FIRST, 5)[0]).all()
+    assert (page.images[6] == frames(SECOND, 6)[0]).all()
+
+
+def test_a_word_it_cannot_read_is_refused_in_the_model_s_own_words(live: Served) -> None:
+    with live.client() as page:
+        page.start("a cat")
+        ended = page.hear("ended")
+        assert ended["why"] == "failed"
+        assert ended["text"] == "The word 'cat' is not in this model's vocabulary."
+        page.start(seconds=0.25)
+        page.hear("ended", why="done")
+
+
+def test_a_model_that_cannot_switch_says_so(tmp_path: Path) -> None:
+    with served(Still(), tmp_path) as live, live.client() as page:
+        assert page.hear("hello")["switches"] is False
+        page.start()
+        page.hear("started")
+        assert "cannot change its prompt" in refused(page, "switch", prompt=SECOND)
+
+
+# --- the end of the work --------------------------------------------------------------------------
+
+
+def test_closing_the_page_closes_the_generator(held: Served, gated: Film) -> None:
+    assert gated.gate
+    with held.client() as page:
+        page.start()
+        gated.gate.release(1)
+        page.hear("chunk", made=CHUNK)
+        assert gated.begun.acquire(timeout=WAIT) and gated.begun.acquire(timeout=WAIT)
+    gated.gate.release(1)  # the chunk that was being made; no other is begun
+    assert gated.closed.acquire(timeout=WAIT)
+    assert len(gated.prompts) == 2
+
+
+def test_stop_closes_the_generator(held: Served, gated: Film) -> None:
+    assert gated.gate
+    with held.client() as page:
+        page.start()
+        assert gated.begun.acquire(timeout=WAIT)
+        page.say("stop")
+        assert "running" in refused(page, "start", prompt=FIRST, seconds=1)  # to the next chunk
+        gated.gate.release(1)
+        assert page.hear("ended") == {
+            "type": "ended",
+            "why": "stopped",
+            "text": f"Stopped after {CHUNK} frames.",
+            "frames": CHUNK,
+        }
+        assert gated.closed.acquire(timeout=WAIT)
+        page.start(seconds=0.25)
+        gated.gate.release(2)
+        page.hear("ended", why="done")
+
+
+def test_a_page_that_draws_nothing_is_not_sent_more(live: Served, film: Film) -> None:
+    with live.client() as page:
+        page.draws = False
+        page.start(seconds=60)
+        page.hear("chunk", made=6)
+        page.say("stop")
+        made = page.hear("ended")["frames"]
+    assert 6 <= made < 200 and film.closed.acquire(timeout=WAIT)
+
+
+# --- the queue ------------------------------------------------------------------------------------
+
+
+def test_others_wait_in_a_queue_that_has_an_end(held: Served, gated: Film) -> None:
+    assert gated.gate
+    pages = [held.client() for _ in range(WAITING + 2)]
+    first, second, third, *rest = pages
+    first.start()
+    first.hear("started")
+    for place, page in enumerate(pages[1:-1], start=1):
+        page.start(SECOND, seconds=0.25)
+        assert page.hear("queued")["before"] == place
+    assert "4 others are waiting" in refused(rest[-1], "start", prompt=FIRST, seconds=1)
+
+    second.say("stop")  # leaves the queue
+    assert second.hear("ended")["frames"] == 0
+    assert third.hear("queued")["before"] == 1 and rest[0].hear("queued")["before"] == 2
+    third.close()  # so does a page that is closed
+    assert rest[0].hear("queued")["before"] == 1
+    rest[-1].start(seconds=0.25)
+    assert rest[-1].hear("queued")["before"] == 3
+
+    first.close()
+    gated.gate.release(100)
+    for page in rest:
+        assert page.hear("ended")["why"] == "done"
+    assert set(gated.prompts[1:5]) == {SECOND}  # nobody overtook
+    for page in pages:
+        page.close()
+
+
+def test_only_one_stream_is_played_at_a_time(held: Served, gated: Film) -> None:
+    assert gated.gate
+    with held.client() as one, held.client() as two:
+        one.start(seconds=0.25)
+        one.hear("started")
+        two.start(SECOND, seconds=0.25)
+        two.hear("queued")
+        assert gated.prompts == [FIRST]
+        gated.gate.release(4)
+        two.hear("ended", why="done")
+    assert gated.prompts == [FIRST] * 2 + [SECOND] * 2
+
+
+def test_pages_have_a_limit(live: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_server, "PAGES", 1)
+    with live.client() as page:
+        page.hear("hello")
+        with live.client() as other:
+            assert "pages are open already" in other.hear("refused")["text"]
+            with pytest.raises(ConnectionClosed):
+                other.hear("hello")
+        page.start(seconds=0.25)
+        page.hear("ended", why="done")
+    assert other.heard[0]["type"] == "refused"
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("", "Invalid JSON"),
+        ("{", "Invalid JSON"),
+        ("[]", "should be an object"),
+        ("null", "should be an object"),
+        ('{"type": "explode"}', "explode"),
+        ('{"type": "%s"}' % ("x" * 60_000), "xxx"),
+        ('{"type": "start", "prompt": "x"}', "seconds"),
+        ('{"type": "start", "prompt": "x", "seconds": 1, "path": "/etc"}', "path"),
+        ('{"type": "start", "prompt": "x", "seconds": NaN}', "seconds"),
+        ('{"type": "start", "prompt": "x", "seconds": -1}', "greater than 0"),
+        ('{"type": "start", "prompt": "x", "seconds": 61}', "60 s at the most"),
+        ('{"type": "start", "prompt": "x", "seconds": 1e300}', "60 s at the most"),
+        ('{"type": "start", "prompt": "x", "seconds": 1, "seed": -1}', "seed"),
+        ('{"type": "start", "prompt": "x", "seconds": 1, "seed": 99999999999}', "seed"),
+        ('{"type": "start", "prompt": " \\n ", "seconds": 1}', "prompt is empty"),
+        ('{"type": "start", "prompt": ["x"], "seconds": 1}', "valid string"),
+        ('{"type": "start", "prompt": "%s", "seconds": 1}' % ("x" * 2001), "at most 2000"),
+        ('{"type": "switch", "prompt": "x"}', "No stream is running"),
+        ('{"type": "record"}', "nothing to record"),
+        ('{"type": "drawn", "frames": -1}', "greater than or equal to 0"),
+        (b"\x00\x01", "Invalid JSON"),
+    ],
+)
+def test_bad_messages_get_a_sentence_and_no_more(
+    live: Served, message: str | bytes, said: str
+) -> None:
+    with live.client() as page:
+        page.socket.send(message)
+        text = page.hear("refused")["text"]
+        assert said in text and "\n" not in text and len(text) < 600
+        page.start(seconds=0.25)
+        page.hear("ended", why="done")
+
+
+def test_a_message_that_is_too_long_costs_that_page_alone(live: Served) -> None:
+    with live.client() as page, live.client() as other:
+        page.hear("hello")
+        page.socket.send("x" * (demo_server.MESSAGE_BYTES + 1))
+        with pytest.raises(ConnectionClosed) as closed:
+            page.hear("refused")
+        assert closed.value.rcvd and closed.value.rcvd.code == 1009
+        other.start(seconds=0.25)
+        other.hear("ended", why="done")
+
+
+# --- recordings -----------------------------------------------------------------------------------
+
+
+def test_a_recording_is_what_was_made_until_then(held: Served, gated: Film, tmp_path: Path) -> None:
+    assert gated.gate
+    with held.client() as page:
+        page.start(f"../{FIRST}")
+        gated.gate.release(3)
+        page.hear("chunk", made=6)
+        page.say("record")
+        told = page.hear("recording")
+        assert (told["name"], told["frames"], told["missing"]) == ("001-a-first-prompt.mp4", 6, 0)
+        status, headers, body = get(held, f"/recordings/{told['name']}")
+        assert status == 200 and headers["Content-Type"] == "video/mp4"
+        assert headers["Content-Disposition"] == f'attachment; filename="{told["name"]}"'
+        pixels, fps = video.read_clip(video.Held("clip.mp4", body))
+        assert fps == FPS and (pixels == frames(f"../{FIRST}", 0, 6)).all()
+        gated.gate.release(1)
+        page.hear("chunk", made=8)
+        page.say("record")  # the stream has gone on, and so does the next recording
+        told = page.hear("recording")
+        assert (told["name"], told["frames"]) == ("002-a-first-prompt.mp4", 8)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "001-a-first-prompt.mp4",
+        "002-a-first-prompt.mp4",
+    }
+
+
+def test_a_stream_that_has_ended_can_be_recorded(live: Served) -> None:
+    with live.client() as page:
+        page.start(seconds=0.25)
+        page.hear("ended")
+        page.say("record")
+        assert page.hear("recording")["frames"] == 4
+
+
+def test_recordings_have_a_limit(live: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_stage, "RECORDINGS", 1)
+    with live.client() as page:
+        page.start(seconds=0.25)
+        page.hear("ended")
+        page.say("record")
+        page.hear("recording")
+        assert "1 recordings are written" in refused(page, "record")
+
+
+def test_no_other_file_can_be_had(live: Served, tmp_path: Path) -> None:
+    (tmp_path / "private.mp4").write_text("private")
+    for path in ("/recordings/private.mp4", "/recordings/..%2Fprivate.mp4", "/recordings/", "/x"):
+        assert get(live, path)[0] == 404, path
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_what_is_shown_unless_said(tmp_path: Path) -> None:
+    found = planned(Film(), None, None, 120, (), tmp_path)
+    shape = found.geometry
+    assert (shape.height, shape.width, shape.fps, shape.frames) == (32, 32, 16, 1920)
+    assert len(found.examples) == 5 and all("moving" in text for text in found.examples)
+    said = warm(planned(Film(), (HEIGHT, WIDTH), 8, 10, (FIRST,), tmp_path))
+    assert said.startswith("film: 32x24 pixels at 8 frames a second, first chunk (2 frames)")
+
+
+def test_what_cannot_be_shown_is_one_sentence(tmp_path: Path) -> None:
+    bidirectional = Film()
+    bidirectional.card = Film.card.model_copy(update={"causal": False})
+    with pytest.raises(DemoError, match="bidirectional: it makes a whole clip at once"):
+        planned(bidirectional, None, None, 10, (), tmp_path)
+    with pytest.raises(DemoError, match="beyond what a stream may be"):
+        planned(Film(), 9000, None, 10, (), tmp_path)
+    with pytest.raises(DemoError, match=r"--prompt has 0 characters"):
+        planned(Film(), None, None, 10, (" ",), tmp_path)
+    with pytest.raises(DemoError, match=r"^The word 'cat' is not"):
+        warm(planned(Film(), (HEIGHT, WIDTH), None, 10, ("a cat",), tmp_path))
+    with pytest.raises(DemoError, match=r"^'self-forcing-dmd' makes 32x32 pixels, not 64x64\.$"):
+        warm(planned(resolve("reference:self-forcing-dmd"), 64, None, 10, (), tmp_path))
+
+
+def test_the_first_chunk_is_made_before_anyone_waits_for_it(tmp_path: Path) -> None:
+    film = Film()
+    warm(planned(film, (HEIGHT, WIDTH), None, 10, (SECOND,), tmp_path))
+    assert film.prompts == [SECOND] and film.closed.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("missing", demo.PACKAGES)
+def test_a_missing_package_is_named(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"sfbench: sfbench demo needs {missing}; run `pip install 'sfbench[demo]'`.\n"
+
+
+def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["demo", "--port", str(port)])
+    assert stop.value.code == 2
+    assert f"Port {port} cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_and_leaves_nothing(
+    number: signal.Signals, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """In the middle of a stream, with a recording written."""
+    command = [sys.executable, "-m", "sfbench", "demo", "--model", "demo_fixtures:Film"]
+    child = subprocess.Popen(
+        [*command, "--port", "0", "--prompt", FIRST, "--size", f"{WIDTH}x{HEIGHT}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment | {"TMPDIR": str(tmp_path)},
+    )
+    assert child.stderr
+    try:
+        found = None
+        said = []
+        while not found:
+            said.append(line := child.stderr.readline())
+            assert line, said
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        port = int(found[1])
+        page = Client(port, f"http://127.0.0.1:{port}")
+        page.start()
+        page.hear("chunk", made=4)
+        page.say("record")
+        name = page.hear("recording")["name"]
+        assert len(list(tmp_path.glob(f"sfbench-demo-*/{name}"))) == 1
+        child.send_signal(number)
+        with pytest.raises(ConnectionClosed):
+            page.hear("ended", why="never")
+        rest = child.communicate(timeout=WAIT)[1]
+    finally:
+        child.kill()
+    assert child.returncode == 0, rest
+    assert "Traceback" not in rest
+    assert os.listdir(tmp_path) == []
+
+
+def test_messages_have_docstrings_that_match() -> None:
+    """Every message that the page may send is one the script sends, and the other way round."""
+    script = (demo_server.TEMPLATES / "demo.js").read_text()
+    sent = set(re.findall(r'send\(\{ type: "(\w+)"', script))
+    schema = demo_page.ASKED.json_schema()
+    assert sent == set(schema["discriminator"]["mapping"])

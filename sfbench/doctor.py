@@ -46,6 +46,11 @@ OPTIONAL = {
         "diffusers:... models",
         "diffusers",
     ),
+    "live page": (
+        {name: name for name in ("starlette", "uvicorn", "websockets")},
+        "sfbench demo",
+        "demo",
+    ),
     "charts": ({"vl_convert": "vl-convert-python"}, "charts of the HTML page", ""),
 }
 """Row -> import names and their packages, what is left out without, and the extra that has them."""

@@ -24,6 +24,7 @@ LONGEST = (
     "telemetry",
     "gpu_run",
     "page_browser",
+    "demo_browser",
     "quality",
     "plugins",
     "footage_cheats",
@@ -40,6 +41,7 @@ LONGEST = (
     "real_video",
     "results",
     "shards",
+    "demo",
     "latency_trust",
     "shards_claims",
 )

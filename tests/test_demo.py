@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sfbench import cli, demo, demo_page, demo_server, demo_stage, video
 from sfbench.demo import DemoError, planned, warm
 from sfbench.demo_stage import WAITING
+from sfbench.demo_stream import Stream
 from sfbench.models import resolve
 
 from demo_fixtures import (
@@ -61,6 +63,19 @@ def held(gated: Film, tmp_path: Path) -> Iterator[Served]:
         yield found
         assert gated.gate
         gated.gate.release(10_000)
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Told of every stream that is asked to stop: only then may its model go on."""
+    told, stop = threading.Semaphore(0), Stream.stop
+
+    def stopped(stream: Stream) -> None:
+        stop(stream)
+        told.release()
+
+    monkeypatch.setattr(Stream, "stop", stopped)
+    return told
 
 
 def get(
@@ -192,17 +207,38 @@ def test_a_model_that_cannot_switch_says_so(tmp_path: Path) -> None:
         assert "cannot change its prompt" in refused(page, "switch", prompt=SECOND)
 
 
+def test_a_wan_folder_is_streamed_and_switched(tmp_path: Path) -> None:
+    """Chunks of eight frames, a frame alone before them, another shape, a prompt embedded twice."""
+    import wan_fixtures
+
+    for part in ("transformer", "vae", "text_encoder", "tokenizer"):
+        getattr(wan_fixtures, part)().save_pretrained(tmp_path / part)
+    model = resolve(f"wan:{tmp_path}?chunk=2&window=6&steps=2&device=cpu")
+    with served(model, tmp_path, side=(32, 48)) as live, live.client() as page:
+        page.start("a red disc")
+        page.hear("chunk", made=5)
+        page.say("switch", prompt="a blue square")
+        at = page.hear("switched")["frame"]
+        page.hear("chunk", made=at + 8)
+        page.say("stop")
+        page.hear("ended", why="stopped")
+    assert (at - 5) % 8 == 0 and page.images[at].shape == (32, 48, 3)
+
+
 # --- the end of the work --------------------------------------------------------------------------
 
 
-def test_closing_the_page_closes_the_generator(held: Served, gated: Film) -> None:
+def test_closing_the_page_closes_the_generator(
+    held: Served, gated: Film, stops: threading.Semaphore
+) -> None:
     assert gated.gate
     with held.client() as page:
         page.start()
         gated.gate.release(1)
         page.hear("chunk", made=CHUNK)
         assert gated.begun.acquire(timeout=WAIT) and gated.begun.acquire(timeout=WAIT)
-    gated.gate.release(1)  # the chunk that was being made; no other is begun
+    assert stops.acquire(timeout=WAIT)
+    gated.gate.release(100)  # the chunk that was being made; no other is begun
     assert gated.closed.acquire(timeout=WAIT)
     assert len(gated.prompts) == 2
 
@@ -240,12 +276,15 @@ def test_a_page_that_draws_nothing_is_not_sent_more(live: Served, film: Film) ->
 # --- the queue ------------------------------------------------------------------------------------
 
 
-def test_others_wait_in_a_queue_that_has_an_end(held: Served, gated: Film) -> None:
+def test_others_wait_in_a_queue_that_has_an_end(
+    held: Served, gated: Film, stops: threading.Semaphore
+) -> None:
     assert gated.gate
     pages = [held.client() for _ in range(WAITING + 2)]
     first, second, third, *rest = pages
     first.start()
     first.hear("started")
+    assert gated.begun.acquire(timeout=WAIT)
     for place, page in enumerate(pages[1:-1], start=1):
         page.start(SECOND, seconds=0.25)
         assert page.hear("queued")["before"] == place
@@ -259,7 +298,10 @@ def test_others_wait_in_a_queue_that_has_an_end(held: Served, gated: Film) -> No
     rest[-1].start(seconds=0.25)
     assert rest[-1].hear("queued")["before"] == 3
 
+    while stops.acquire(blocking=False):
+        pass
     first.close()
+    assert stops.acquire(timeout=WAIT)
     gated.gate.release(100)
     for page in rest:
         assert page.hear("ended")["why"] == "done"
@@ -275,6 +317,7 @@ def test_only_one_stream_is_played_at_a_time(held: Served, gated: Film) -> None:
         one.hear("started")
         two.start(SECOND, seconds=0.25)
         two.hear("queued")
+        assert gated.begun.acquire(timeout=WAIT)
         assert gated.prompts == [FIRST]
         gated.gate.release(4)
         two.hear("ended", why="done")

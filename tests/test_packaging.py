@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"sfbench": "sfbench", "reference": "sfbench/reference", "tasks": "sfbench/tasks"}
-DATA = {".py", ".typed", ".yaml", ".safetensors", ".json", ".txt", ".j2", ".css", ".js"}
+DATA = {".py", ".typed", ".yaml", ".safetensors", ".json", ".txt", ".j2", ".html", ".css", ".js"}
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from .interfaces import VideoModel
 from .schema import Geometry
 from .video import write_clip
 
-PAGES = 32
-"""Open at once."""
+PAGES = 8
+"""Open at once; each may hold the frames of its last stream."""
 WAITING = 4
 """Streams that may wait for the one that runs."""
 RECORDINGS = 100

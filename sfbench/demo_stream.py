@@ -23,8 +23,8 @@ AHEAD_SECONDS = 0.4
 """Of video that may wait to be drawn beyond what is drawn while the next chunk is made."""
 IDLE_SECONDS = 60.0
 """How long a page may draw nothing before its stream is ended: others may be waiting."""
-KEPT_BYTES = 2**30
-"""Of frames that are kept for a recording."""
+KEPT_BYTES = 2**29
+"""Of a stream's frames that are kept for a recording."""
 RECENT_CHUNKS = 16
 """Behind the pace that is shown."""
 PNG_PIXELS = 256 * 256

@@ -53,7 +53,7 @@ class Film:
                 self.prompts.append(prompt.text)
                 self.begun.release()
                 if self.gate:
-                    assert self.gate.acquire(timeout=WAIT)
+                    assert self.gate.acquire(timeout=3 * WAIT)  # a test gives up before
                 count = min(CHUNK, request.geometry.frames - first)
                 prompt = (yield frames(prompt.text, first, count)) or prompt
         finally:

@@ -172,6 +172,10 @@ def test_a_recording_is_downloaded(opened: Open, tmp_path: Path) -> None:
         file = tmp_path / "downloaded.mp4"
         told.value.save_as(file)
         expect(page["#saved"]).to_contain_text("001-a-first-prompt.mp4")
+        page["#prompt"].fill("a cat")
+        page["#go"].click()
+        expect(page["#refusal"]).to_contain_text("The word 'cat'")
+        expect(page["#saved"]).to_contain_text("001-a-first-prompt.mp4")  # stays
         made, fps = video.read_clip(file)
         assert fps == 16 and len(made) >= 8 and (made == frames(FIRST, 0, len(made))).all()
         page.context.close()

@@ -267,7 +267,8 @@ def test_change_is_the_last_second_minus_the_first() -> None:
 
 def test_the_oracle_sees_live_what_the_board_sees_afterwards() -> None:
     text = WORLD.prompt(SCENE)
-    video = WORLD.clip(SCENE, 48).copy()
+    uneven = [int(0.7 * n) + (n % 5 == 0) for n in range(48)]  # steps that break the law of motion
+    video = WORLD.clip(SCENE, 48)[uneven].copy()
     video[30:] = 255 - video[30:]
     afterwards = judge.free_scores(video, text).series["violation"]
     live = LiveViolation(text, 32, 32)
@@ -276,7 +277,7 @@ def test_the_oracle_sees_live_what_the_board_sees_afterwards() -> None:
     flat = np.concatenate([np.array(values) for values in found])
     assert flat.shape == (48,)
     assert flat.reshape(8, 6).mean(axis=1) == pytest.approx(np.array(afterwards), abs=1e-4)
-    assert flat[:24].max() < 0.01 < 0.1 < flat[36:].min()
+    assert flat[:24].min() == 0 and flat[:24].max() == 0.5
 
 
 def test_drift_of_the_embedded_world_has_its_violation() -> None:

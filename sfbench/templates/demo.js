@@ -14,7 +14,7 @@
     for (const [key, value] of Object.entries(given)) element.setAttribute(key, value);
     return element;
   };
-  const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
+  const fixed = (value, digits) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
   const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
   // --- theme: as the system has it, then light, then dark -----------------------------------------
@@ -43,6 +43,7 @@
   let due = null; // when the next frame is to be drawn
   let waiting = false; // for a frame that is late
   let late = 0;
+  let writing = false; // a recording
 
   const socket = new WebSocket(`ws://${location.host}/stream`);
   socket.binaryType = "arraybuffer";
@@ -82,7 +83,7 @@
   one("#stop").addEventListener("click", () => { buffer = []; stream += 1; send({ type: "stop" }); });
   one("#record").addEventListener("click", () => {
     refuse("");
-    one("#record").disabled = true;
+    one("#record").disabled = writing = true;
     say("Writing the recording.");
     send({ type: "record" });
   });
@@ -98,7 +99,7 @@
       one("#about").textContent = [`sfbench ${told.version}`, told.model, told.notes].filter(Boolean).join(" · ");
       screen.width = told.width;
       screen.height = told.height;
-      screen.classList.toggle("small", Math.max(told.width, told.height) <= SMALL);
+      for (const canvas of [screen, strip]) canvas.classList.toggle("small", Math.max(told.width, told.height) <= SMALL);
       const wide = Math.min(96, told.width);
       strip.width = STRIP * wide;
       strip.height = Math.round(wide * told.height / told.width);
@@ -144,7 +145,7 @@
       prompted(told.frame, told.prompt);
     },
     chunk(told) {
-      one("#record").disabled = false;
+      one("#record").disabled = writing;
       one("#first").textContent = `${(1000 * told.first_frame_s).toFixed(0)} ms`;
       if (told.fps !== null) {
         one("#fps").textContent = told.fps.toFixed(told.fps < 10 ? 2 : 1);
@@ -157,9 +158,10 @@
       plot(told.made, told.drift);
     },
     refused(told) {
-      one("#record").disabled = one("#made").textContent === "0";
-      say("");
       refuse(told.text);
+      if (!writing) return;
+      one("#record").disabled = writing = false;
+      say("");
     },
     ended(told) {
       if (told.why === "failed") refuse(told.text);
@@ -171,8 +173,8 @@
       link.download = told.name;
       const lost = told.missing ? `; the ${told.missing} after them are beyond what is kept` : "";
       one("#saved").hidden = false;
-      one("#saved").replaceChildren("Recorded: ", link, ` (${plural(told.frames, "frame")} without loss${lost}).`);
-      one("#record").disabled = false;
+      one("#saved").replaceChildren("Recorded: ", link, ` (${plural(told.frames, "frame")}${lost}; H.264 in RGB without loss, as VLC and mpv play it).`);
+      one("#record").disabled = writing = false;
       link.click();
     },
   };
@@ -187,7 +189,8 @@
     const type = new DataView(data).getUint8(4) === 0x89 ? "image/png" : "image/jpeg";
     decoding = decoding
       .then(() => createImageBitmap(new Blob([data.slice(4)], { type })))
-      .then((image) => { if (mine === stream) buffer.push({ number, image }); });
+      .then((image) => { if (mine === stream) buffer.push({ number, image }); })
+      .catch(() => {}); // one that cannot be read is passed over
   });
   socket.addEventListener("close", () => {
     if (!model) refuse(one("#refusal").textContent || "The server let no page in.");
@@ -268,6 +271,7 @@
     figure.append(caption, svg);
     const line = { name, change, value, marks, path, top, foot, end, zero, points: [], every: 1, count: 0 };
     lines.push(line);
+    sketch(line, 0);
     return figure;
   };
 
@@ -283,7 +287,7 @@
   const plot = (made, values) => {
     for (const line of lines) {
       const value = values[line.name] ?? null;
-      line.value.textContent = value === null ? "n/a" : (line.change && value >= 0 ? "+" : "") + fixed(value, 3);
+      line.value.textContent = value === null ? "n/a" : (line.change && value >= 0.0005 ? "+" : "") + fixed(value, 3);
       if (line.count++ % line.every === 0) line.points.push([made, value]);
       if (line.points.length > POINTS) { // every other one is enough for a line so long
         line.points = line.points.filter((_, n) => n % 2 === 0);

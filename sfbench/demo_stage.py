@@ -19,7 +19,7 @@ from .demo_drift import described
 from .demo_stream import Stream
 from .interfaces import VideoModel
 from .schema import Geometry
-from .video import write_clip
+from .video import write_playable
 
 PAGES = 8
 """Open at once; each may hold the frames of its last stream."""
@@ -98,7 +98,7 @@ class Stage:
                 other.set()
 
     def record(self, stream: Stream) -> tuple[str, int]:
-        """Write the frames so far as mp4, without loss; the file's name and its frames."""
+        """Write the frames so far as an mp4 for any player; the file's name and its frames."""
         with self._writing:
             if len(self.recordings) >= RECORDINGS:
                 raise Refused(f"{RECORDINGS} recordings are written; start the demo again.")
@@ -107,6 +107,6 @@ class Stage:
             number = 1
             while (self.demo.out / (name := f"{number:03d}-{words or 'stream'}.mp4")).exists():
                 number += 1
-            write_clip(self.demo.out / name, frames, self.demo.geometry.fps)
+            write_playable(self.demo.out / name, frames, self.demo.geometry.fps)
             self.recordings.add(name)
             return name, len(frames)

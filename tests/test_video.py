@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sfbench.video import SUFFIXES, VideoError, pixel_hash, read_clip, stream, write_clip
+from sfbench.video import (
+    SUFFIXES,
+    VideoError,
+    pixel_hash,
+    read_clip,
+    stream,
+    write_clip,
+    write_playable,
+)
 
 Frames = NDArray[np.uint8]
 
@@ -314,3 +322,21 @@ def test_a_size_that_changes_is_refused(tmp_path: Path) -> None:
             packet.stream = copy
             container.mux(packet)
     refused(tmp_path / "x.mkv", "changes its size: frame")
+
+
+@pytest.mark.parametrize("shape", [(6, 32, 48), (3, 15, 31), (2, 300, 200)], ids=str)
+def test_what_any_player_takes(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    """4:2:0 with even sides, enlarged by a whole factor where it is small, and nearly the same."""
+    rows, columns = np.mgrid[: shape[1], : shape[2]]
+    frame = np.stack([3 * rows, 2 * columns, rows + columns], -1).clip(0, 255).astype(np.uint8)
+    frames = np.broadcast_to(frame, (*shape, 3)).copy()
+    write_playable(tmp_path / "a.mp4", frames, 16)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    made, fps = read_clip(tmp_path / "a.mp4")
+    factor = max(1, 256 // max(shape[1:]))
+    assert fps == 16 and made.shape[:3] == (shape[0], *(n * factor // 2 * 2 for n in shape[1:]))
+    small = made[:, factor // 2 :: factor, factor // 2 :: factor]
+    expected = frames[:, : small.shape[1], : small.shape[2]]
+    assert np.abs(small.astype(int) - expected).mean() < 3
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

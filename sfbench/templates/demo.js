@@ -173,7 +173,7 @@
       link.download = told.name;
       const lost = told.missing ? `; the ${told.missing} after them are beyond what is kept` : "";
       one("#saved").hidden = false;
-      one("#saved").replaceChildren("Recorded: ", link, ` (${plural(told.frames, "frame")}${lost}; H.264 in RGB without loss, as VLC and mpv play it).`);
+      one("#saved").replaceChildren("Recorded: ", link, ` (${plural(told.frames, "frame")}${lost}).`);
       one("#record").disabled = writing = false;
       link.click();
     },

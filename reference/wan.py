@@ -31,18 +31,16 @@ from .schedule import Schedule
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
 from .wan_convert import PICKLED
-from .wan_text import LENGTH, UMT5, random_umt5
+from .wan_text import UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
 from .wan_weights import Sizes, Stored, fill, sizes, stored
 
-PUBLISHED = "wan-1.3b"
-"""The preset that has the published sizes."""
+PUBLISHED = load_preset("wan-1.3b")
+"""What was published: sizes, the native clip, the length of text."""
 RANDOM = {"random-1.3b": "base", "random-14b": "teacher"}
 """Its rows whose networks are drawn."""
-NATIVE = 21
-"""Latent frames of a clip that Wan2.1 was trained on: 81 frames."""
-PIXELS = 8
-"""A latent's side."""
+NATIVE, LENGTH = PUBLISHED.data.frames, PUBLISHED.text.length
+PIXELS = PUBLISHED.codec.stride
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "steps": int,  # of the few-step list, even before the warp
     "shift": float,
@@ -111,7 +109,8 @@ def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
         network = DiT(preset_of(read_sizes, asked))
     fill(network, found, path.name, torch.float32)
     codec = WanCodec(_part(folders, "vae", path))
-    text = UMT5(_part(folders, "text_encoder", path), _part(folders, "tokenizer", path))
+    encoder, tokenizer = (_part(folders, name, path) for name in ("text_encoder", "tokenizer"))
+    text = UMT5(encoder, tokenizer, LENGTH)
     width = text.encoder.config.d_model
     if (codec.channels, width) != (read_sizes.channels, read_sizes.text_dim):
         raise ModelError(
@@ -133,7 +132,7 @@ def random(name: str, query: str, asked: Mapping[str, Any]) -> WanModel:
         vae: Any = AutoencoderKLWan  # whose constructor has no annotations
         codec = WanCodec(vae().eval().requires_grad_(False))
         config = TextConfig(kind="words", length=LENGTH, dim=found.text_dim)
-        text = random_umt5() if asked["text"] == "umt5" else WordEncoder(config)
+        text = random_umt5(LENGTH) if asked["text"] == "umt5" else WordEncoder(config)
     return WanModel(name, query, asked, network, codec, text, None)
 
 
@@ -203,7 +202,7 @@ class WanModel(StreamModel):
 
 def published(name: str) -> Sizes:
     """Of a network of the published preset."""
-    preset = load_preset(PUBLISHED).of(RANDOM[name])
+    preset = PUBLISHED.of(RANDOM[name])
     m, text, channels = preset.model, preset.text.dim, preset.codec.channels
     return Sizes(m.dim, m.ffn_dim, m.layers, m.heads, m.patch, m.freq_dim, channels, text)
 

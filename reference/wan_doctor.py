@@ -18,7 +18,6 @@ from sfbench.models import ModelError
 from . import wan
 from .checkpoint import CheckpointError
 from .model import DiT
-from .recipes import load_preset
 from .wan_convert import TEXT, TOKENIZER, VAE
 from .wan_weights import Sizes, Stored, check, sizes
 
@@ -78,7 +77,7 @@ def part(name: str, folders: list[Path], path: Path) -> Finding:
 
 def memory(found: Sizes, asked: Mapping[str, Any]) -> Finding:
     """What weights and the cache of keys and values take, against what is free."""
-    published = load_preset(wan.PUBLISHED).data.shape
+    published = wan.PUBLISHED.data.shape
     tokens = published[0] * published[1] // (wan.PIXELS * found.patch) ** 2
     each = getattr(torch, asked["dtype"]).itemsize
     weights = each * sum(p.numel() for p in _empty(found, asked).parameters())

@@ -17,7 +17,6 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-LENGTH = 512
 KEPT = 256
 """Prompts whose rows are kept: some hundred kilobytes each at full size."""
 
@@ -30,7 +29,7 @@ class UMT5:
     """
 
     def __init__(
-        self, encoder: Any, tokenizer: Any, length: int = LENGTH, device: str | torch.device = "cpu"
+        self, encoder: Any, tokenizer: Any, length: int, device: str | torch.device = "cpu"
     ) -> None:
         """``encoder``: a ``UMT5EncoderModel`` in evaluation mode; ``tokenizer``: its own."""
         self.encoder, self.tokenizer = encoder, tokenizer
@@ -67,7 +66,7 @@ class UMT5:
         self._kept |= {t: row[:n].clone() for t, row, n in zip(texts, out, lengths, strict=True)}
 
 
-def random_umt5() -> UMT5:
+def random_umt5(length: int) -> UMT5:
     """The encoder at full size, 5.7 billion parameters, with weights that are drawn: for timing."""
     from transformers import UMT5Config, UMT5EncoderModel
 
@@ -75,7 +74,7 @@ def random_umt5() -> UMT5:
         vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64
     )
     encoder: Any = UMT5EncoderModel(config)
-    return UMT5(encoder.eval().requires_grad_(False), _tokens_of_words)
+    return UMT5(encoder.eval().requires_grad_(False), _tokens_of_words, length)
 
 
 def _tokens_of_words(texts: list[str], *, max_length: int, **_: Any) -> SimpleNamespace:

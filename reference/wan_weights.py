@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
 from .config import ModelConfig
-
-HEAD_DIM = 128
-"""Of every published Wan2.1. No tensor's shape says it: of others, a config beside them does."""
+from .recipes import load_preset
 
 TOP = {
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
@@ -204,7 +202,10 @@ def sizes(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], what
             f"{what} takes {channels} channels in patches of {frames}x{patch}x{across} and gives "
             f"{out} values a patch; this is another architecture than Wan2.1's text-to-video."
         )
-    heads = config.get("num_attention_heads") or config.get("num_heads") or dim // HEAD_DIM
+    # No tensor's shape says how many heads share the width; in all published ones they are as wide.
+    published = load_preset("wan-1.3b").model
+    known = config.get("num_attention_heads") or config.get("num_heads")
+    heads = known or dim // (published.dim // published.heads)
     if not heads or dim % heads:
         raise CheckpointError(
             f"{what} is {dim} wide, which {heads} heads do not share; its config.json is expected "

@@ -35,7 +35,7 @@ def test_rows_are_those_of_the_pipeline(parts: tuple[Any, Any]) -> None:
     expected = pipeline.encode_prompt(
         PROMPTS, do_classifier_free_guidance=False, max_sequence_length=512, device="cpu"
     )[0]
-    made = UMT5(encoder, words)(PROMPTS)
+    made = UMT5(encoder, words, 512)(PROMPTS)
     assert made.shape == (4, 512, 10) and not made[0, 6:].any() and made[3].any(dim=1).all()
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
 
@@ -44,7 +44,7 @@ def test_a_prompt_is_encoded_once_and_the_oldest_is_forgotten(
     parts: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, words = parts
-    text, seen = UMT5(encoder, words, length=8), []
+    text, seen = UMT5(encoder, words, 8), []
     hook = encoder.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
     first = text(["red", "blue", "red"])
     assert torch.equal(first[0], first[2]) and seen == [2]

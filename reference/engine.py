@@ -28,6 +28,7 @@ EPS = 1e-6
 class Engine:
     """Takes a DiT's place in a rollout without gradient; its weights must not change meanwhile."""
 
+    @torch.no_grad()
     def __init__(self, net: DiT, *, levels: bool = True, fused: bool = True) -> None:
         """Each switch can be turned off, to measure what it brings.
 

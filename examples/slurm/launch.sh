@@ -17,13 +17,16 @@ export PYTHONUNBUFFERED=1
 requeue() {
   echo "$(date -u +%FT%TZ) asked to stop: ending the run, and back into the queue"
   trap '' USR1 TERM
-  kill -TERM "$STEP" 2>/dev/null || true  # srun passes it on to torchrun, and that to its processes
-  wait "$STEP" || true
+  if [ -n "${!:-}" ]; then
+    kill -TERM "$!" 2>/dev/null || true  # srun passes it on to torchrun, and that to its processes
+    wait "$!" || true
+  fi
   scontrol requeue "$SLURM_JOB_ID"
   exit 0
 }
 
 launch() {
+  trap requeue USR1 TERM  # before there is a step: a signal that comes first must not end the script
   # --kill-on-bad-exit: a machine that fails ends the step. Checkpoints are written whole or not at
   # all, so it does not matter when.
   srun --kill-on-bad-exit=1 --wait=60 \
@@ -36,7 +39,5 @@ launch() {
     --rdzv-conf join_timeout=900 \
     --max-restarts 0 \
     --module sfbench "$@" &
-  STEP=$!
-  trap requeue USR1 TERM
-  wait "$STEP"  # in the background and waited for, because a shell hears signals only then
+  wait "$!"  # in the background and waited for, because a shell hears signals only then
 }

@@ -42,6 +42,7 @@ LONGEST = (
     "results",
     "shards",
     "demo",
+    "demo_command",
     "latency_trust",
     "shards_claims",
 )

@@ -21,7 +21,7 @@ from .config import Preset, SamplerConfig
 from .methods import load_codec, methods_known
 from .model import DiT
 from .recipes import from_dict
-from .schedule import Schedule
+from .schedule import Schedule, evenly
 from .streaming import StreamModel
 from .text import text_encoder
 from .trained import Library
@@ -130,8 +130,7 @@ class ReferenceModel(StreamModel):
 
 def _schedule(config: SamplerConfig, steps: int | None) -> Schedule:
     if steps:
-        even = tuple(1000 * (1 - i / steps) for i in range(steps))
-        config = dataclasses.replace(config, steps=steps, few=even)
+        config = dataclasses.replace(config, steps=steps, few=evenly(steps))
     return Schedule.of(config)
 
 

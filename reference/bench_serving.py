@@ -85,6 +85,7 @@ class Serving:
 
         @torch.inference_mode()
         def caller(model: DiT | Engine) -> Callable[[], None]:
+            # Each kind has a cache of its own, which the union of kinds cannot say.
             text, cache = Text(self.text), model.new_cache()
             for start in range(0, window, n):
                 index: Any = range(start, start + n)

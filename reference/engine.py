@@ -11,6 +11,7 @@ B batch, F frames, S tokens a frame, T = F S tokens, N heads, D width of a head,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as nnf
@@ -71,7 +72,7 @@ class Engine:
             if cache:
                 k, v = cache.own(index, k, v)
             tokens = torch.addcmul(tokens, layer.out(attend(q, k, v, seen)), gate)
-            heard = text.once(index, lambda layer=layer: layer.hear(words))  # type: ignore[misc]
+            heard = text.once(index, partial(layer.hear, words))
             tokens = tokens + layer.listen(tokens, *heard)
             fed = layer.feed(torch.addcmul(shift2, _norm(tokens), scale2))
             tokens = torch.addcmul(tokens, fed, gate2)

@@ -22,6 +22,11 @@ def warp(u: Tensor, shift: float) -> Tensor:
     return shift * u / (1 + (shift - 1) * u)
 
 
+def evenly(steps: int) -> tuple[float, ...]:
+    """A few-step list, 0..1000 and before the warp, of so many even steps."""
+    return tuple(1000 * (1 - i / steps) for i in range(steps))
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels a sampler visits, first to last, and how it moves between them."""

@@ -6,6 +6,7 @@ B batch, T pixel frames, H W pixels; F latent frames, C h w of a latent.
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ from .text import TextEncoder
 BLANK = Prompt(id="blank", text="")
 
 
-class StreamModel:
+class StreamModel(ABC):
     """Causal (chunk by chunk, of any length) or bidirectional (all at once), as its card says."""
 
     def __init__(
@@ -47,9 +48,9 @@ class StreamModel:
         self.device = next(network.parameters()).device
         self._prepared: dict[str, Tensor] = {}
 
+    @abstractmethod
     def fit(self, geometry: Geometry) -> None:
         """Prepare for clips of this shape, or raise ``ValueError``."""
-        raise NotImplementedError
 
     def generate(
         self, request: Request, context: Frames | None = None

@@ -7,7 +7,6 @@ show noise. Nothing is downloaded, and nothing pickled is read (``sfbench conver
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -27,13 +26,12 @@ from .codec import frames_of
 from .config import CodecConfig, DataConfig, ModelConfig, Preset, SamplerConfig, TextConfig
 from .model import DiT
 from .recipes import load_preset
-from .schedule import Schedule
+from .schedule import Schedule, evenly
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
-from .wan_convert import PICKLED
 from .wan_text import UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
-from .wan_weights import Sizes, Stored, fill, sizes, stored
+from .wan_weights import Sizes, fill, sizes, transformer_at
 
 PUBLISHED = load_preset("wan-1.3b")
 """What was published: sizes, the native clip, the length of text."""
@@ -156,13 +154,12 @@ class WanModel(StreamModel):
         nn.Module.to(codec.vae, asked["device"], getattr(torch, asked["vae"]))
         if isinstance(text, UMT5):
             text.device = torch.device(asked["device"])
-        few = tuple(1000 * (1 - i / asked["steps"]) for i in range(asked["steps"]))
         sampler = SamplerConfig(
             kind=asked["sampler"],
             steps=asked["steps"],
             shift=asked["shift"],
             guidance=asked["guidance"],
-            few=few,
+            few=evenly(asked["steps"]),
         )
         notes = f"chunks of {asked['chunk']} latent frames, window {asked['window']}"
         card = ModelCard(
@@ -220,26 +217,6 @@ def preset_of(found: Sizes, asked: Mapping[str, Any]) -> Preset:
     )
 
 
-def transformer_at(path: Path) -> tuple[Stored, dict[str, Any]]:
-    """Tensors and configuration of the generator at a path."""
-    if path.suffix in PICKLED:
-        raise ModelError(
-            f"'{path}' is pickled, which can run code when it is loaded: convert it with "
-            f"`sfbench convert-wan {path} --out FOLDER` first."
-        )
-    if path.is_file():
-        config = path.with_suffix(".json")
-        return Stored([path]), _json(config) if config.exists() else {}
-    folder = path / "transformer" if (path / "transformer").is_dir() else path
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"'{path}' is no Wan folder: it has neither transformer/config.json (diffusers) nor "
-            f"config.json (official). Write wan:FOLDER, wan:FILE.safetensors or "
-            f"wan:{', wan:'.join(RANDOM)}."
-        )
-    return stored(folder), _json(folder / "config.json")
-
-
 def _part(folders: list[Path], name: str, path: Path) -> Any:
     """The VAE, text encoder or tokenizer of the first folder that has it."""
     home = next((folder / name for folder in folders if (folder / name).is_dir()), None)
@@ -257,7 +234,7 @@ def _part(folders: list[Path], name: str, path: Path) -> Any:
         "tokenizer": transformers.AutoTokenizer,
     }
     kind: Any = classes[name]  # whose methods have no annotations
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
     try:
         if name == "tokenizer":
             return kind.from_pretrained(home, local_files_only=True)
@@ -266,14 +243,6 @@ def _part(folders: list[Path], name: str, path: Path) -> Any:
         line = " ".join(str(error).split())[:300]
         raise ModelError(f"'{home}' cannot be loaded ({type(error).__name__}: {line}).") from error
     return part.eval().requires_grad_(False)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"'{path}' is not JSON ({error}).") from None
-    return found if isinstance(found, dict) else {}
 
 
 def _defaults() -> dict[str, Any]:

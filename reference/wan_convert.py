@@ -18,17 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
-from .wan_weights import (
-    Sizes,
-    Stored,
-    check,
-    diffusers_name,
-    official,
-    sizes,
-    stored,
-)
+from .wan_weights import PICKLED, Sizes, check, diffusers_name, official, sizes, transformer_at
 
-PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 GENERATORS = ("generator_ema", "generator")
 """Where a Self Forcing checkpoint has its generator: the average first, as its authors run it."""
 VAE, TEXT, TOKENIZER = "Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl"
@@ -112,12 +103,8 @@ def unpickled(path: Path) -> dict[str, Any]:
 
 def _transformer(source: Path, which: str) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
     """A transformer's tensors by official name, and its configuration if there is one."""
-    if source.is_dir():
-        folder = source / "transformer" if (source / "transformer").is_dir() else source
-        config = folder / "config.json"
-        return stored(folder), json.loads(config.read_text()) if config.exists() else {}
     if source.suffix not in PICKLED:
-        return Stored([source]), {}
+        return transformer_at(source)
     found = unpickled(source)
     networks = [name for name, value in found.items() if isinstance(value, dict)]
     if networks:
@@ -166,7 +153,7 @@ def _write_vae(tensors: dict[str, Tensor], out: Path, what: str) -> None:
     from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-    named = convert_wan_vae_to_diffusers(tensors)  # type: ignore[no-untyped-call]
+    named = convert_wan_vae_to_diffusers(tensors)  # type: ignore[no-untyped-call]  # not annotated
     kind: Any = AutoencoderKLWan
     channels = named["post_quant_conv.weight"].shape[0]
     # The statistics of latents stand in code, in both projects, not in the weights.

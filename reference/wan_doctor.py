@@ -13,13 +13,12 @@ from typing import Any
 import torch
 
 from sfbench.doctor_machine import GB, Finding, free_memory, quoted
-from sfbench.models import ModelError
 
 from . import wan
 from .checkpoint import CheckpointError
 from .model import DiT
 from .wan_convert import TEXT, TOKENIZER, VAE
-from .wan_weights import Sizes, Stored, check, sizes
+from .wan_weights import Sizes, Stored, check, sizes, transformer_at
 
 PARTS = {"vae": VAE, "text_encoder": TEXT, "tokenizer": TOKENIZER}
 """A part, and what holds it in an official folder."""
@@ -33,9 +32,9 @@ def checks(rest: str) -> dict[str, Callable[[], Finding]]:
     if path.name in wan.RANDOM:
         return {"wan memory": lambda: memory(wan.published(path.name), asked)}
     try:
-        stored, config = wan.transformer_at(path)
+        stored, config = transformer_at(path)
         found = sizes(stored.shapes(), config, path.name)
-    except (CheckpointError, ModelError) as error:
+    except CheckpointError as error:
         said = str(error)
         return {"wan transformer": lambda: ("fail", said, "")}
     folders = [folder for folder in (path, Path(asked["base"] or path)) if folder.is_dir()]

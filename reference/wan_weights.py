@@ -39,6 +39,7 @@ IN_BLOCK = {
     "ffn.2": "ffn.net.2",
 }
 IN_ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0"}
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 """Parts of names that training's wrappers leave behind, anywhere in a name."""
 
@@ -105,7 +106,7 @@ class Stored(Mapping[str, Tensor]):
                     f"{path.name} is not a safetensors file ({error}); what is pickled can run "
                     "code when it is loaded: convert it with `sfbench convert-wan`."
                 ) from None
-            names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
+            names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]  # no stubs
             self._open.update(dict.fromkeys(names, file))
         self._stored = {name: given for given, name in official(list(self._open)).items()}
 
@@ -149,6 +150,33 @@ def stored(folder: Path) -> Stored:
             "one file, or an index beside several, is expected."
         )
     return Stored(files)
+
+
+def transformer_at(path: Path) -> tuple[Stored, dict[str, Any]]:
+    """Tensors and configuration of the generator at a path: a folder, or a file of tensors."""
+    if path.suffix in PICKLED:
+        raise CheckpointError(
+            f"'{path}' is pickled, which can run code when it is loaded: convert it with "
+            f"`sfbench convert-wan {path} --out FOLDER` first."
+        )
+    if path.is_file():
+        config = path.with_suffix(".json")
+        return Stored([path]), _json(config) if config.exists() else {}
+    folder = path / "transformer" if (path / "transformer").is_dir() else path
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"'{path}' is no Wan folder: it has neither transformer/config.json (diffusers) nor "
+            "config.json (official)."
+        )
+    return stored(folder), _json(folder / "config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{path}' is not JSON ({error}).") from None
+    return found if isinstance(found, dict) else {}
 
 
 # --- sizes ----------------------------------------------------------------------------------------

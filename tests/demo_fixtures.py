@@ -122,7 +122,7 @@ class Client:
         self.socket: ClientConnection = self._open.enter_context(
             connect(
                 f"ws://127.0.0.1:{port}/stream",
-                origin=origin,  # type: ignore[arg-type]
+                origin=origin,
                 open_timeout=WAIT,
                 ping_interval=None,
             )

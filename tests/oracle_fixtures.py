@@ -19,7 +19,7 @@ def held_out(level: str, count: int) -> list[Scene]:
 def body(**changes: object) -> Body:
     """A small red disc in the middle that goes right slowly, but for the changes."""
     plain = Body("disc", "red", 0.0, 0.9, 0.85, 0.17, 0.5, 0.5, 0.03, 0.0, "slowly", "horizontally")
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def dark(*bodies: Body) -> Scene:

@@ -119,7 +119,7 @@ def test_a_page_that_draws_nothing_stops_the_work(monkeypatch: pytest.MonkeyPatc
 
 def test_more_than_was_sent_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_stream, "IDLE_SECONDS", 0.05)
-    log = Log(lambda told: log.stream.drawn(10**9) if told["type"] == "started" else None)  # type: ignore[union-attr]
+    log = Log(lambda told: log.stream.drawn(10**9) if told["type"] == "started" else None)
     real = Stream.drawn
     monkeypatch.setattr(Stream, "drawn", lambda s, n: real(s, n) if n > 1000 else None)
     stream, _ = played(Film(), 1000, log)
@@ -259,10 +259,10 @@ def test_change_is_the_last_second_minus_the_first() -> None:
     for measure in metrics_video.MEASURES:
         if measure.name in CHANGES:
             values = [measure.per_frame(View(frame, 0, 8, None)) for frame in video]
-            change = np.mean(values[-8:]) - np.mean(values[:8])  # type: ignore[arg-type]
+            change = np.mean(values[-8:]) - np.mean(values[:8])
             assert found[-1][measure.name] == pytest.approx(change)
     assert found[1] == {**dict.fromkeys(CHANGES, 0), "violation": None}
-    assert found[-1]["exposure"] < -0.2  # type: ignore[operator]
+    assert found[-1]["exposure"] < -0.2
 
 
 def test_the_oracle_sees_live_what_the_board_sees_afterwards() -> None:

@@ -103,7 +103,7 @@ def test_a_long_stream_stays_in_its_slots() -> None:
     net = network(window=6, sink=2, layers=1)
     engine, caches, places = Engine(net), [], set()
     new = engine.new_cache
-    engine.new_cache = lambda **how: caches.append(new(**how)) or caches[-1]  # type: ignore
+    engine.new_cache = lambda **how: caches.append(new(**how)) or caches[-1]
     text, noise = inputs(net)[2], keyed_noise(net, 2)
     one = Schedule((1.0,), renoise=True)
     served = rollout(engine, text, noise, one, frames=1000)

@@ -147,7 +147,7 @@ def test_a_file_takes_the_rest_from_a_base(folder: Path, tmp_path: Path, model: 
     file.write_bytes((folder / "transformer/diffusion_pytorch_model.safetensors").read_bytes())
     (tmp_path / "mine.json").write_text(json.dumps({"num_heads": 3}))
     found = resolve(f"wan:{file}?chunk=2&window=6&steps=2&base={folder}")
-    assert np.array_equal(whole(found, request()), whole(model, request()))  # type: ignore[arg-type]
+    assert np.array_equal(whole(found, request()), whole(model, request()))
     with pytest.raises(ModelError, match=r"has no vae; .*base=FOLDER"):
         resolve(f"wan:{file}")
 
@@ -195,10 +195,10 @@ def test_random_weights_do_all_the_work(text: str, monkeypatch: pytest.MonkeyPat
     again = resolve(f"wan:random-small?chunk=1&window=3&steps=2&text={text}")
     if text == "umt5":
         for each in (drawn, again):  # its own words, as many as the small encoder knows
-            each.text.tokenizer = tokenizer()  # type: ignore[attr-defined]
+            each.text.tokenizer = tokenizer()
     frames = whole(drawn, request())
     assert frames.shape == (13, 32, 48, 3) and frames.std() > 1
-    assert np.array_equal(frames, whole(again, request()))  # type: ignore[arg-type]
+    assert np.array_equal(frames, whole(again, request()))
 
 
 def test_published_sizes_have_the_published_numbers_of_parameters() -> None:

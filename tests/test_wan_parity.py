@@ -176,7 +176,7 @@ def test_absolute_positions_are_those_of_the_released_checkpoints() -> None:
     drawn = keyed_noise(ours(theirs.net), 2)
 
     def noise(frames: Any, step: int) -> Tensor:
-        return drawn(frames, step).float()  # type: ignore[no-any-return]
+        return drawn(frames, step).float()
 
     absolute, expected = rolled("absolute"), released(theirs, text, noise, few)
     torch.testing.assert_close(absolute, expected, rtol=0, atol=2e-4)
@@ -194,7 +194,7 @@ def test_steps_of_the_flow_are_those_of_diffusers_scheduler(steps: int) -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     ours = Schedule.of(SamplerConfig(kind="euler", steps=steps, shift=5.0))
-    theirs: Any = FlowMatchEulerDiscreteScheduler(shift=5.0)  # type: ignore[no-untyped-call]
+    theirs: Any = FlowMatchEulerDiscreteScheduler(shift=5.0)
     theirs.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
     torch.testing.assert_close(torch.tensor([*ours.sigmas, 0.0]), theirs.sigmas, rtol=0, atol=1e-6)
     generator = torch.Generator().manual_seed(0)

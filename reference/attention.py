@@ -95,40 +95,51 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Seen | None = None) -> Tensor:
 
 
 class Rope:
-    """3-D rotary embedding: a head's pairs are shared out over time, height and width as in Wan."""
+    """3-D rotary embedding: a head's pairs are shared out over time, height and width as in Wan.
+
+    Tables lie where they are used, so that a stream on a GPU neither waits for the host nor copies
+    from it, but when it outgrows the times that were foreseen.
+    """
+
+    FORESEEN = 1024  # frames
 
     def __init__(self, head_dim: int, grid: tuple[int, int], theta: float) -> None:
         """``grid``: tokens of a frame, (rows, columns)."""
         space = 2 * (head_dim // 6)
         self.axes = (head_dim - 2 * space, space, space)
         self.grid, self.theta = grid, theta
-        self._tables: dict[tuple[object, ...], Tensor] = {}
+        self._tables: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def turns(self, frames: Sequence[int], like: Tensor) -> Tensor:
         """``exp(i angle)``, complex ``[F S, D / 2]``, for tokens of the frames at these places."""
-        key = (*frames, like.device, like.dtype)
-        if key not in self._tables:
-            if len(self._tables) > 256:  # absolute positions would grow this without end
-                self._tables.clear()
-            with torch.inference_mode(False):  # a table made while serving may be used in training
-                angles = self._angles(frames).to(like.device)
-                turns = torch.polar(torch.ones_like(angles), angles)
-                self._tables[key] = turns.to(like.dtype.to_complex())
+        times, places = self._known(max(frames), like)
+        first, last = frames[0], frames[-1]
+        run = last - first == len(frames) - 1  # a slice needs no indices on the device
+        rows = times[first : last + 1] if run else times[list(frames)]
+        tokens, count = len(places), len(frames)
+        both = (rows[:, None].expand(-1, tokens, -1), places.expand(count, -1, -1))
+        return torch.cat(both, dim=-1).flatten(0, 1)
+
+    def _known(self, latest: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns of times, ``[frames, D_t / 2]``, and of a frame's places, ``[S, rest]``."""
+        key = (like.device, like.dtype)
+        if key not in self._tables or latest >= len(self._tables[key][0]):
+            foreseen = max(self.FORESEEN, 2 * latest)
+            (rows, columns), (time, height, width) = self.grid, self.axes
+            with torch.inference_mode(False):  # tables made while serving may be used in training
+                down = self._turns(rows, height)[:, None].expand(-1, columns, -1)
+                across = self._turns(columns, width).expand(rows, -1, -1)
+                places = torch.cat((down, across), dim=-1).flatten(0, 1)
+                tables = (self._turns(foreseen, time), places)
+                there, dtype = like.device, like.dtype.to_complex()
+                self._tables[key] = tables[0].to(there, dtype), tables[1].to(there, dtype)
         return self._tables[key]
 
-    def _angles(self, frames: Sequence[int]) -> Tensor:
-        rows, columns = self.grid
-        f, r, c = torch.meshgrid(
-            torch.tensor(frames, dtype=torch.float64),
-            torch.arange(rows, dtype=torch.float64),
-            torch.arange(columns, dtype=torch.float64),
-            indexing="ij",
-        )
-        parts = []
-        for position, width in zip((f, r, c), self.axes, strict=True):
-            rates = self.theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / max(width, 1))
-            parts.append(position.reshape(-1, 1) * rates)
-        return torch.cat(parts, dim=1)
+    def _turns(self, places: int, width: int) -> Tensor:
+        """Of one axis, complex128 ``[places, width / 2]``."""
+        rates = self.theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / max(width, 1))
+        angles = torch.arange(places, dtype=torch.float64)[:, None] * rates
+        return torch.polar(torch.ones_like(angles), angles)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
@@ -136,6 +147,14 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     x = x.to(turns.dtype.to_real())  # under mixed precision x is in half
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns[None, :, None]).flatten(-2)
+
+
+def rotate_parts(x: Tensor, parts: Tensor) -> Tensor:
+    """The same by cosines and sines ``[T, D / 2, 2]``: compilers fuse no complex products."""
+    x = x.to(parts.dtype)
+    a, b = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    cos, sin = parts[None, :, None].unbind(-1)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
 
 
 # --- masks: which frames see which ----------------------------------------------------------------
@@ -208,12 +227,15 @@ def one_ahead(held: int, clean: int, noisy: int, limit: int) -> Tensor:
 
 @dataclass
 class KVCache:
-    """Keys and values of past frames: un-roped, detached, in buffers of a fixed size.
+    """Keys and values of past frames, detached, in buffers of a fixed size.
 
-    Rotary positions are applied when keys are read, relative to the window, so that a video has no
-    longest length. ``window`` counts the frames a chunk sees with itself included, hence
-    ``window - chunk`` past frames are kept; 0 keeps all (``capacity`` frames at most). The first
-    ``sink`` frames are kept besides, for ever.
+    Keys are roped at their absolute frame, once: rotation is relative, so the window may move on
+    for ever. Only sinks must be turned further, for they follow the window, unless positions are
+    ``absolute``: then they stay where they were.
+
+    ``window`` counts the frames a chunk sees with itself included, hence ``window - chunk`` past
+    frames are kept; 0 keeps all (``capacity`` frames at most). The first ``sink`` frames are kept
+    besides, for ever.
 
     What was read stays as it was: a write goes to places that no reader has seen, and frames are
     evicted into a fresh buffer. So a backward pass may compute from it again.
@@ -238,18 +260,26 @@ class KVCache:
         """Most frames held."""
         return self.sink + self.window - self.chunk if self.window else self.capacity
 
-    def positions(self, new: Sequence[int]) -> list[int]:
-        """Rotary positions of the held frames followed by the new ones."""
-        if self.absolute:
-            return [*self.frames, *new]
-        return list(range(len(self.frames) + len(new)))
+    def turn(self, new: Sequence[int], rope: Rope, like: Tensor) -> Tensor | None:
+        """What held sinks are to be turned by for the frames ``new`` to see them just before the
+        others, complex ``[T, D / 2]``; ``None`` where they are there already."""
+        sinks = self.frames[: self.sink]
+        first = [*self.frames[len(sinks) :], *new][0]
+        where = [*range(first - len(sinks), first)]
+        if self.absolute or where == sinks:
+            return None
+        return rope.turns(where, like) * rope.turns(sinks, like).conj()
 
-    def read(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Held keys and values ``[B, T, N, D]`` of a layer."""
+    def read(self, layer: int, turn: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+        """Held keys and values ``[B, T, N, D]`` of a layer, sinks turned."""
         if not self.frames or not self._keys:
             return None
         held = len(self.frames) * self.tokens
-        return self._keys[layer][:, :held], self._values[layer][:, :held]
+        keys, values = self._keys[layer][:, :held], self._values[layer][:, :held]
+        if turn is not None:
+            turned = rotate(keys[:, : len(turn)], turn).to(keys.dtype)
+            keys = torch.cat((turned, keys[:, len(turn) :]), dim=1)
+        return keys, values
 
     def write(self, new: Sequence[int], keys: list[Tensor], values: list[Tensor]) -> None:
         """Append frames (absolute indices ``new``), evicting the oldest beyond the limit.

@@ -19,7 +19,7 @@ from .catalogue import DEFAULT_PRESET
 from .codec import AutoEncoder
 from .config import Preset
 from .data import noise_for
-from .engine import Engine
+from .engine import Engine, Switches
 from .model import DiT, Text
 from .recipes import load_preset
 from .rollout import rollout
@@ -108,8 +108,8 @@ class Serving:
         engine, plain, *rest, least = in_turns(
             caller(Engine(net)),
             caller(net),
-            caller(Engine(net, levels=False)),
-            caller(Engine(net, fused=False)),
+            caller(Engine(net, Switches(levels=False))),
+            caller(Engine(net, Switches(fused=False))),
             alone,
             rounds=15,
         )

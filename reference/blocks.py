@@ -83,7 +83,7 @@ class Attention(nn.Module):
         seen: Seen | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend from tokens ``[B, F, S, d]`` to past and own ones; returns un-roped new k and v.
+        """Attend from tokens ``[B, F, S, d]`` to past and own ones; returns the own, keys roped.
 
         What is attended comes back as ``[B, T, d]``.
         """
@@ -92,9 +92,8 @@ class Attention(nn.Module):
         q, k, v = self._heads(q, k, self.v(x))
         if self.sharing:
             q, k, v = (self.sharing.to_heads(t, frames) for t in (q, k, v))
+        q, k = (rotate(t, turns).to(v.dtype) for t in (q, k))
         all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
-        own = slice(all_k.shape[1] - q.shape[1], None)
-        q, all_k = (rotate(*pair).to(v.dtype) for pair in ((q, turns[own]), (all_k, turns)))
         out = attend(q, all_k, all_v, seen)
         if self.sharing:
             out = self.sharing.to_tokens(out, frames)

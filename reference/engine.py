@@ -10,41 +10,101 @@ B batch, F frames, S tokens a frame, T = F S tokens, N heads, D width of a head,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache as kept
 from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as nnf
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .attention import KVCache, Rope, Seen, attend, rotate
+from .attention import Seen, attend, rotate, rotate_parts
 from .blocks import Block
 from .model import DiT, Text
+from .products import Linear, eight_bit, joined, of, product
+from .recorded import Heard, Play, Recorded, cuda_graph
 from .schedule import x0_from_v
+from .slots import Buffers, Slots
 
 EPS = 1e-6
 """Of all norms, as in Wan."""
+Piece = TypeVar("Piece", bound=Callable[..., Any])
+KERNELS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+"""Attention's kernels by name; each falls back to those after it where it does not apply."""
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What an engine does to be fast. Each has a test that it changes nothing, but the last, which
+    rounds; ``gpu_wan.py`` and ``make bench`` measure what each brings."""
+
+    levels: bool = True
+    """Keep the modulation of each noise level."""
+    fused: bool = True
+    """Queries, keys and values by one product, of a copy of their weights."""
+    graphs: bool = False
+    """Play a recording of the call (CUDA)."""
+    compiled: bool = False
+    """Norms, modulations and rotations as kernels of their own making (a compiler's first call
+    takes a minute)."""
+    attention: str = ""
+    """The kernel to try first, of :data:`KERNELS`; by default torch chooses."""
+    eight_bit: bool = False
+    """Products in 8 bits (``products.py``), with an error of a few percent each."""
+
+    @staticmethod
+    def of(device: torch.device | str) -> Switches:
+        """All that is exact and made for a device."""
+        if torch.device(device).type != "cuda":
+            return Switches()
+        hopper = torch.cuda.get_device_capability(device)[0] >= 9
+        return Switches(graphs=True, compiled=True, attention="cudnn" if hopper else "flash")
 
 
 class Engine:
     """Takes a DiT's place in a rollout without gradient; its weights must not change meanwhile."""
 
     @torch.no_grad()
-    def __init__(self, net: DiT, *, levels: bool = True, fused: bool = True) -> None:
-        """Each switch can be turned off, to measure what it brings.
-
-        ``levels``: keep the modulation of each noise level; ``fused``: queries, keys and values by
-        one product, of a copy of their weights.
-        """
-        self.net, self.config, self.levels = net, net.config, levels
-        self._layers = [_Layer(block, fused) for block in net.blocks if isinstance(block, Block)]
-        self._head = _of(net.head.head)
-        self._modulations: dict[float, list[tuple[Tensor, ...]]] = {}
+    def __init__(
+        self,
+        net: DiT,
+        switches: Switches | None = None,
+        record: Callable[[Play], Play] = cuda_graph,
+    ) -> None:
+        """``record``: how calls are recorded, where they are."""
+        self.net, self.config, self.switches = net, net.config, switches or Switches()
+        self._record = record
+        blocks = [block for block in net.blocks if isinstance(block, Block)]
+        self._layers = [_weights(block, self.switches) for block in blocks]
+        self._hear = [block.hear for block in blocks]
+        self._modulation = torch.cat([block.modulation for block in blocks])  # [layers, 6, d]
+        self._head = of(net.head.head)
+        self._project = self._made(project)
+        self._ask = self._made(ask)
+        self._finish = self._made(finish)
+        self._levels: dict[float, Tensor] = {}
+        self._spare: list[Buffers] = []  # of a stream that is over
 
     def new_cache(self, capacity: int = 0, graded: bool = False) -> Slots:
         """An empty cache under the model's policy."""
         assert not graded, "an engine keeps no graph"
-        return Slots(self.net.new_cache(capacity), self.net.rope)
+        if not self.switches.graphs:
+            return Slots(self.net.new_cache(capacity), self.net.rope, Buffers())
+        # Recordings are of the memory they were made with, so a stream takes over the last one's.
+        buffers = self._spare.pop() if self._spare else Buffers()
+        slots = Slots(self.net.new_cache(capacity), self.net.rope, buffers)
+        weakref.finalize(slots, self._spare.append, buffers)
+        return slots
 
     def __call__(
         self,
@@ -58,164 +118,156 @@ class Engine:
         mask: Tensor | None = None,
     ) -> Tensor:
         """As :meth:`DiT.forward`, at one noise level; with a mask, the cache must be empty."""
-        net, (batch, frames) = self.net, x.shape[:2]
-        modulations = self._at(sigma, x)
+        net = self.net
+        levels, turns = self._at(sigma, x), torch.view_as_real(net.rope.turns(positions, x))
         words = text.once(-1, lambda: (net.embed(text.rows),))[0]
-        turns = net.rope.turns(positions, x)
-        seen = None if mask is None else Seen(mask, net.tokens, net.attention)
+        heard = [text.once(n, partial(hear, words)) for n, hear in enumerate(self._hear)]
         if cache:
-            cache.open(positions)
-        tokens = net.patchify(x).to(x.dtype).flatten(1, 2)
-        for index, layer in enumerate(self._layers):
-            shift, scale, gate, shift2, scale2, gate2 = modulations[index]
-            q, k, v = layer.project(torch.addcmul(shift, _norm(tokens), scale), turns)
-            if cache:
-                k, v = cache.own(index, k, v)
-            tokens = torch.addcmul(tokens, layer.out(attend(q, k, v, seen)), gate)
-            heard = text.once(index, partial(layer.hear, words))
-            tokens = tokens + layer.listen(tokens, *heard)
-            fed = layer.feed(torch.addcmul(shift2, _norm(tokens), scale2))
-            tokens = torch.addcmul(tokens, fed, gate2)
+            cache.open(positions, len(x))
+        if cache and mask is None and self.switches.graphs:
+            out = self._recorded(cache, x)(x, turns, levels, heard, cache, text)
+        else:
+            seen = None if mask is None else Seen(mask, net.tokens, net.attention)
+            out = self.run(x, turns, levels, heard, cache, seen)
         if cache and write:
             cache.keep(positions)
-        shift, scale = modulations[-1]
-        cells = nnf.linear(torch.addcmul(shift, _norm(tokens), scale), *self._head)
-        out = net.unpatchify(cells, batch, frames)
-        return out if self.config.prediction == "x0" else x0_from_v(x, out, x.new_tensor(sigma))
+        return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
 
-    def _at(self, sigma: float, x: Tensor) -> list[tuple[Tensor, ...]]:
-        """Each layer's shift, one plus scale and gate, twice, and the head's, ``[1, 1, d]``."""
-        if sigma in self._modulations:
-            return self._modulations[sigma]
+    def run(
+        self,
+        x: Tensor,
+        turns: Tensor,
+        levels: Tensor,
+        heard: Heard,
+        cache: Slots | None,
+        seen: Seen | None = None,
+    ) -> Tensor:
+        """What the network predicts, ``[B, F, C, H, W]``.
+
+        ``turns``: cosines and sines ``[T, D / 2, 2]``; ``levels``: :meth:`_at`; ``heard``: keys
+        and values of text.
+        """
+        net, heads = self.net, self.config.heads
+        tokens = net.patchify(x).to(x.dtype).flatten(1, 2)
+        rows = levels.unbind()
+        with self._kernels():
+            for index, weights in enumerate(self._layers):
+                shift, scale, gate, shift2, scale2, gate2 = rows[6 * index : 6 * index + 6]
+                q, k, v = self._project(tokens, shift, scale, turns, weights, heads)
+                if cache:
+                    k, v = cache.own(index, k, v)
+                tokens, q = self._ask(tokens, attend(q, k, v, seen), gate, weights, heads)
+                keys, values = heard[index]
+                told = attend(q, keys, values)
+                tokens = self._finish(tokens, told, shift2, scale2, gate2, weights)
+        shift, scale = rows[-2:]
+        cells = product(torch.addcmul(shift, _norm(tokens), scale), self._head)
+        return net.unpatchify(cells, *x.shape[:2])
+
+    def _made(self, piece: Piece) -> Piece:
+        return cast(Piece, _compiled(piece)) if self.switches.compiled else piece
+
+    def _recorded(self, cache: Slots, x: Tensor) -> Recorded:
+        known, shape = cache.buffers.recorded, tuple(x.shape)
+        if shape not in known:
+            known[shape] = Recorded(self.run, self._record)
+        return known[shape]
+
+    def _at(self, sigma: float, x: Tensor) -> Tensor:
+        """Each layer's shift, one plus scale and gate, twice, and the head's shift and one plus
+        scale: ``[6 layers + 2, 1, 1, d]``."""
+        if sigma in self._levels:
+            return self._levels[sigma]
         time, modulation = self.net.modulation(x.new_full((1, 1), sigma))
-        found = []
-        for layer in self._layers:
-            parts = list((layer.modulation + modulation).unbind(2))
-            found.append(tuple(p + 1 if n in (1, 4) else p for n, p in enumerate(parts)))
-        shift, scale = (self.net.head.modulation + time).unsqueeze(1).unbind(2)
-        found.append((shift, scale + 1))
-        if self.levels:
-            self._modulations[sigma] = found
+        parts = (self._modulation + modulation[0]).view(len(self._layers), 2, 3, -1)
+        parts[:, :, 1] += 1
+        head = (self.net.head.modulation + time)[0]
+        found = torch.cat((parts.flatten(0, 2), head[:1], head[1:] + 1))[:, None, None]
+        if self.switches.levels:
+            self._levels[sigma] = found
         return found
 
-
-class _Layer:
-    """A block by its parameters alone: at a few tokens, modules cost as much as their products."""
-
-    def __init__(self, block: Block, fused: bool) -> None:
-        own, over = block.self_attn, block.cross_attn
-        self.modulation, self.hear = block.modulation, block.hear
-        self.heads, self.dtype = own.heads, own.o.weight.dtype
-        self.parts = [_of(part) for part in (own.q, own.k, own.v)]
-        if fused:
-            weights, biases = zip(*self.parts, strict=True)
-            self.parts = [(torch.cat(weights), torch.cat(biases))]
-        self.scales = torch.stack([own.norm_q.weight, own.norm_k.weight])  # [2, d]
-        self.o, self.asks, self.told = (_of(part) for part in (own.o, over.q, over.o))
-        self.scale, self.norm = over.norm_q.weight, (block.norm3.weight, block.norm3.bias)
-        self.widen, self.narrow = _of(block.ffn[0]), _of(block.ffn[2])
-
-    def project(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Roped queries and keys, and values, ``[B, T, N, D]`` each, of ``[B, T, d]``."""
-        x = self._halved(x)
-        made = [nnf.linear(x, *part) for part in self.parts]
-        three = (torch.cat(made, -1) if made[1:] else made[0]).view(*x.shape[:2], 3, -1)
-        both = _rms(three[:, :, :2], self.scales).view(*x.shape[:2], 2 * self.heads, -1)
-        q, k = self._halved(rotate(both, turns)).chunk(2, dim=2)
-        return q, k, three[:, :, 2].view(*x.shape[:2], self.heads, -1)
-
-    def out(self, attended: Tensor) -> Tensor:
-        """``[B, T, N, D]`` to ``[B, T, d]``."""
-        return nnf.linear(attended.flatten(2), *self.o)
-
-    def listen(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """What tokens ``[B, T, d]`` hear of text."""
-        x = self._halved(nnf.layer_norm(tokens, tokens.shape[-1:], *self.norm, eps=EPS))
-        q = self._halved(_rms(nnf.linear(x, *self.asks), self.scale))
-        q = q.view(*x.shape[:2], self.heads, -1)
-        return nnf.linear(attend(q, keys, values).flatten(2), *self.told)
-
-    def feed(self, x: Tensor) -> Tensor:
-        """The feed-forward, ``[B, T, d]``."""
-        wide = nnf.gelu(nnf.linear(self._halved(x), *self.widen), approximate="tanh")
-        return nnf.linear(wide, *self.narrow)
-
-    def _halved(self, x: Tensor) -> Tensor:
-        """For a matrix product."""
-        return x if x.dtype == self.dtype else x.to(self.dtype)
+    def _kernels(self) -> AbstractContextManager[Any]:
+        """The attention kernels to try, the one asked for first."""
+        if not self.switches.attention:
+            return nullcontext()
+        first = list(KERNELS).index(self.switches.attention)
+        return sdpa_kernel([*KERNELS.values()][first:], set_priority=True)
 
 
-class Slots:
-    """A :class:`KVCache`'s policy on buffers that stay where they are, of keys that are roped.
-
-    Rotation is relative: keys of absolute frames need no other until their distances are to change,
-    as those of sinks do where positions are relative to the window. Sinks are kept un-roped too.
-    """
-
-    def __init__(self, policy: KVCache, rope: Rope) -> None:
-        self.chunk, self.window, self.sink = policy.chunk, policy.window, policy.sink
-        self.limit, self.tokens, self.rope = policy.limit, policy.tokens, rope
-        self.frames: list[int] = []  # absolute indices of the frames held
-        self._moves = bool(policy.sink) and not policy.absolute
-        self._roped: list[int] = []  # where sinks are roped to, as frames
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        self._plain: list[Tensor] = []  # keys of sinks, un-roped, ``[B, T, N, D]`` a layer
-
-    def open(self, positions: Sequence[int]) -> None:
-        """Bring sinks to just before the first of the other frames that ``positions`` will see."""
-        sinks = min(self.sink, len(self.frames))
-        if not (self._moves and sinks):
-            return
-        first = [*self.frames[sinks:], *positions][0]
-        wanted = list(range(first - sinks, first))
-        if wanted == self._roped:
-            return
-        self._roped = wanted
-        turns = self.rope.turns(wanted, _exact(self._plain[0]))
-        for keys, plain in zip(self._keys, self._plain, strict=True):
-            keys[:, : plain.shape[1]] = rotate(plain, turns)
-
-    def own(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put frames' own ``[B, T, N, D]`` behind those held; returns all."""
-        if layer == len(self._keys):
-            frames = self.limit + max(self.chunk, keys.shape[1] // self.tokens)
-            shape = (keys.shape[0], frames * self.tokens, *keys.shape[2:])
-            self._keys.append(keys.new_empty(shape))
-            self._values.append(values.new_empty(shape))
-        start = len(self.frames) * self.tokens
-        stop = start + keys.shape[1]
-        all_keys, all_values = self._keys[layer], self._values[layer]
-        all_keys[:, start:stop], all_values[:, start:stop] = keys, values
-        return all_keys[:, :stop], all_values[:, :stop]
-
-    def keep(self, positions: Sequence[int]) -> None:
-        """Hold what was put last, and evict the oldest frames beyond the limit, sinks excepted."""
-        self.frames += positions
-        if self._moves and len(self._plain) < len(self._keys):
-            self._keep_plain()
-        over = len(self.frames) - self.limit
-        if over <= 0:
-            return
-        start, stop = self.sink * self.tokens, len(self.frames) * self.tokens
-        moved = over * self.tokens
-        for store in (*self._keys, *self._values):
-            store[:, start : stop - moved] = store[:, start + moved : stop].clone()
-        del self.frames[self.sink : self.sink + over]
-
-    def _keep_plain(self) -> None:
-        """Un-rope the sinks, once they are all here; from then on they are roped from these."""
-        if len(self.frames) < self.sink:
-            return
-        self._roped = self.frames[: self.sink]
-        back = self.rope.turns(self._roped, _exact(self._keys[0])).conj()
-        for keys in self._keys:
-            self._plain.append(rotate(keys[:, : self.sink * self.tokens], back).to(keys.dtype))
+# --- a layer, as functions of its weights: compiled once for all layers ---------------------------
 
 
-def _exact(keys: Tensor) -> Tensor:
-    """In what rotations are computed in."""
-    return keys.float() if keys.dtype.itemsize < 4 else keys
+class Weights(NamedTuple):
+    """A block's, by use: at a few tokens, modules cost as much as their products."""
+
+    qkv: tuple[Linear, ...]  # three, or one for all
+    scales: Tensor  # of queries' and keys' norms, [2, d]
+    o: Linear
+    norm: tuple[Tensor, Tensor]  # before text: weight, bias
+    asks: Linear
+    scale: Tensor  # of its norm, [d]
+    told: Linear
+    widen: Linear
+    narrow: Linear
+
+
+def _weights(block: Block, switches: Switches) -> Weights:
+    own, over = block.self_attn, block.cross_attn
+    qkv = [of(own.q), of(own.k), of(own.v)]
+    made = eight_bit if switches.eight_bit else lambda layer: layer
+    return Weights(
+        qkv=tuple(map(made, [joined(qkv)] if switches.fused else qkv)),
+        scales=torch.stack([own.norm_q.weight, own.norm_k.weight]),
+        o=made(of(own.o)),
+        norm=(block.norm3.weight, block.norm3.bias),
+        asks=made(of(over.q)),
+        scale=over.norm_q.weight,
+        told=made(of(over.o)),
+        widen=made(of(block.ffn[0])),
+        narrow=made(of(block.ffn[2])),
+    )
+
+
+def project(
+    tokens: Tensor, shift: Tensor, scale: Tensor, turns: Tensor, weights: Weights, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Roped queries and keys, and values, ``[B, T, N, D]`` each, of ``[B, T, d]``."""
+    x = torch.addcmul(shift, _norm(tokens), scale)
+    made = [product(x, part) for part in weights.qkv]
+    three = (torch.cat(made, -1) if made[1:] else made[0]).view(*x.shape[:2], 3, -1)
+    both = _rms(three[:, :, :2], weights.scales).view(*x.shape[:2], 2 * heads, -1)
+    compiling = torch.compiler.is_compiling()
+    both = rotate_parts(both, turns) if compiling else rotate(both, torch.view_as_complex(turns))
+    q, k = both.to(three.dtype).chunk(2, dim=2)
+    return q, k, three[:, :, 2].view(*x.shape[:2], heads, -1)
+
+
+def ask(
+    tokens: Tensor, attended: Tensor, gate: Tensor, weights: Weights, heads: int
+) -> tuple[Tensor, Tensor]:
+    """Tokens with what was attended to, and their queries to text ``[B, T, N, D]``."""
+    tokens = torch.addcmul(tokens, product(attended.flatten(2), weights.o), gate)
+    x = nnf.layer_norm(tokens, tokens.shape[-1:], *weights.norm, eps=EPS)
+    asked = product(x, weights.asks)
+    q = _rms(asked, weights.scale).to(asked.dtype)
+    return tokens, q.view(*x.shape[:2], heads, -1)
+
+
+def finish(
+    tokens: Tensor, told: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, weights: Weights
+) -> Tensor:
+    """Tokens with what text told them, and the feed-forward."""
+    tokens = tokens + product(told.flatten(2), weights.told)
+    x = torch.addcmul(shift, _norm(tokens), scale)
+    wide = nnf.gelu(product(x, weights.widen), approximate="tanh")
+    return torch.addcmul(tokens, product(wide, weights.narrow), gate)
+
+
+@kept
+def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
+    """Once for all engines."""
+    return torch.compile(piece, dynamic=False, fullgraph=True)
 
 
 def _norm(tokens: Tensor) -> Tensor:
@@ -226,8 +278,3 @@ def _rms(x: Tensor, scale: Tensor) -> Tensor:
     """Over the last axis, in the precision of the scale, ``[d]`` or ``[2, d]``."""
     x = x if x.dtype == scale.dtype else x.to(scale.dtype)
     return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
-
-
-def _of(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(layer, nn.Linear)
-    return layer.weight, layer.bias

@@ -25,7 +25,7 @@ from torch import Tensor
 from . import arithmetic
 from .codec import frames_of
 from .config import ConfigError, Preset
-from .engine import Engine
+from .engine import Engine, Switches
 from .gpu import provenance, slug
 from .model import DiT
 from .recipes import load_preset
@@ -34,8 +34,8 @@ from .schedule import Schedule
 
 ENGINES: dict[str, Callable[[DiT], DiT | Engine]] = {
     "engine": Engine,
-    "levels embedded anew": lambda net: Engine(net, levels=False),
-    "three products for queries, keys and values": lambda net: Engine(net, fused=False),
+    "levels embedded anew": lambda net: Engine(net, Switches(levels=False)),
+    "three products for queries, keys and values": lambda net: Engine(net, Switches(fused=False)),
     "the DiT itself": lambda net: net,
 }
 """What is timed: everything on, each switch off by itself, and no engine."""

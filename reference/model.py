@@ -121,14 +121,14 @@ class DiT(nn.Module):
             time, modulation = self.modulation(sigma)
         known = self._known(text)
         words = known.once(-1, lambda: (self.embed(known.rows),))[0]
-        rotary = cache.positions(positions) if cache else positions
-        turns = self.rope.turns(rotary, x)
+        turns = self.rope.turns(positions, x)
+        turn = cache.turn(positions, self.rope, x) if cache else None
         seen = None if mask is None else Seen(mask, self.tokens, self.attention)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            past = cache.read(layer) if cache else None
+            past = cache.read(layer, turn) if cache else None
             early = self.whole and not self._recomputes  # else in the block, where its weights are
             heard = known.once(layer, partial(block.hear, words)) if early else None
             given = (tokens, modulation, words, heard, turns, seen, past)

@@ -22,7 +22,8 @@ from .model import DiT, Text
 from .schedule import Schedule, add_noise
 
 if TYPE_CHECKING:
-    from .engine import Engine, Slots
+    from .engine import Engine
+    from .slots import Slots
 
 Noise = Callable[[Sequence[int], int], Tensor]
 """``noise(absolute frames, denoising step) -> [B, len(frames), C, H, W]``, a pure function."""

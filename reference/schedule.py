@@ -69,7 +69,7 @@ def velocity(x0: Tensor, noise: Tensor) -> Tensor:
     return noise - x0
 
 
-def x0_from_v(x_t: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
+def x0_from_v(x_t: Tensor, v: Tensor, sigma: Tensor | float) -> Tensor:
     """``x0 = x_t - sigma v``."""
     return x_t - _per_frame(sigma) * v
 
@@ -84,5 +84,5 @@ def noise_from_v(x_t: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
     return x_t + (1 - _per_frame(sigma)) * v
 
 
-def _per_frame(sigma: Tensor) -> Tensor:
-    return sigma[..., None, None, None]
+def _per_frame(sigma: Tensor | float) -> Tensor | float:
+    return sigma[..., None, None, None] if isinstance(sigma, Tensor) else sigma

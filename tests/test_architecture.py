@@ -20,7 +20,7 @@ ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.nam
 HARNESS_TYPES = {"adapters.py", "data.py", "streaming.py", "wan.py", "wan_doctor.py"}
 """The files of the reference that may know the harness."""
 LAYERS = [
-    *("config schedule", "attention", "blocks", "model", "engine"),
+    *("config schedule", "attention products recorded", "slots blocks", "model", "engine"),
     *("rollout", "objective*", "trainer"),
 ]
 MAGIC = {1560, 32760, 832}  # sizes of one published model: they stand in its preset alone

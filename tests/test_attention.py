@@ -79,14 +79,36 @@ def test_policies_hold_the_right_frames(policy: dict[str, int], held: list[int])
     keys, values = read
     assert keys[0, ::2, 0, 0].tolist() == [f - f % 2 for f in held]
     assert torch.equal(values, -keys)
-    assert cache.positions([8, 9]) == list(range(len(held) + 2))
 
 
-def test_absolute_positions_are_kept() -> None:
-    cache = KVCache(layers=1, tokens=2, chunk=2, window=4, absolute=True)
-    for first in range(0, 8, 2):
-        cache.write([first, first + 1], item(0, 2), item(0, 2))
-    assert cache.positions([8, 9]) == [6, 7, 8, 9]
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("sink", [0, 2, 3])
+def test_a_chunk_sees_sinks_just_before_the_others_unless_absolute(
+    sink: int, absolute: bool
+) -> None:
+    """Scores are those of plain keys, roped anew where the policy says."""
+    tokens, rope = 4, Rope(12, (2, 2), 100.0)
+    cache = KVCache(layers=1, tokens=tokens, chunk=2, window=4, sink=sink, absolute=absolute)
+    generator = torch.Generator().manual_seed(0)
+    plain = torch.randn(1, 12 * tokens, 2, 12, dtype=torch.float64, generator=generator)
+    query = torch.randn(1, 2 * tokens, 2, 12, dtype=torch.float64, generator=generator)
+    for first in range(0, 12, 2):
+        new, own = range(first, first + 2), slice(first * tokens, (first + 2) * tokens)
+        held = [f for f in range(first) if f < sink or f >= first - 2]
+        assert cache.frames == held
+        read = cache.read(0, cache.turn(new, rope, query))
+        if held:
+            assert read is not None
+            where = held if absolute else range(first - len(held), first)
+            turns = rope.turns(where, query)
+            keys = plain.view(1, 12, tokens, 2, 12)[:, held].flatten(1, 2)
+            q = rotate(query, rope.turns(new, query))
+            scores, expected = (
+                torch.einsum("btnd,bsnd->bnts", q, k) for k in (read[0], rotate(keys, turns))
+            )
+            torch.testing.assert_close(scores, expected)
+        written = rotate(plain[:, own], rope.turns(new, query))
+        cache.write(new, [written], [written])
 
 
 def test_a_full_cache_says_so() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfbench.reference.engine import Engine
+from sfbench.reference.engine import Engine, Switches
 from sfbench.reference.model import DiT
 from sfbench.reference.rollout import rollout
 from sfbench.reference.schedule import Schedule
@@ -45,7 +45,7 @@ def same(served: Tensor, plain: Tensor) -> None:
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_a_stream_is_the_dits(policy: dict[str, Any], switches: dict[str, bool]) -> None:
     net = network(**policy)
-    same(roll(Engine(net, **switches), net), roll(net, net))
+    same(roll(Engine(net, Switches(**switches)), net), roll(net, net))
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
@@ -110,8 +110,10 @@ def test_a_long_stream_stays_in_its_slots() -> None:
     plain = rollout(net, text, noise, one, frames=1000)
     for a, b in zip(served, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
-        if caches and caches[0]._keys:
-            places.add(tuple(t.data_ptr() for t in (*caches[0]._keys, *caches[0]._values)))
+        if caches and caches[0].buffers.keys:
+            places.add(
+                tuple(t.data_ptr() for t in (*caches[0].buffers.keys, *caches[0].buffers.values))
+            )
     assert len(places) == 1 and caches[0].frames == [0, 1, 994, 995, 996, 997]
 
 
@@ -120,5 +122,5 @@ def test_a_level_is_embedded_once() -> None:
     net.time_projection.register_forward_hook(lambda *_: seen.append(1))
     roll(Engine(net), net)
     assert len(seen) == len(FEW) + 1  # and the clean one
-    roll(Engine(net, levels=False), net)
+    roll(Engine(net, Switches(levels=False)), net)
     assert len(seen) > 20

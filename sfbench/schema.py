@@ -161,6 +161,8 @@ class ModelCard(Base):
     dtype: str = "float32"
     """Of the arithmetic."""
     compiled: bool = False
+    decoder: str | None = None
+    """Where another network than the model's own turns latents into pixels, its kind: ``small``."""
     steps: int | None = None
     """Denoising steps a chunk."""
     parameters: int | None = None
@@ -356,12 +358,15 @@ class Result(Base):
     def comparison(self) -> dict[str, str]:
         """The fields that must agree before two rows are ranked together.
 
-        Where time is what is measured, the model's arithmetic is one of them.
+        Where time is what is measured, the model's arithmetic is one of them; everywhere, a decoder
+        that is not the model's own.
         """
         fields = self.task.comparison
         if self.task.timed:
             compiled = "yes" if self.model.compiled else "no"
             fields |= {"dtype": self.model.dtype, "compiled": compiled}
+        if self.model.decoder:
+            fields["decoder"] = self.model.decoder
         return fields
 
     @property

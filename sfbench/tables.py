@@ -111,9 +111,10 @@ def title(group: Group) -> str:
     )
     seeds = f" x {len(task.seeds)} seeds" if over == "prompt" else ""
     shape = f"{g.width}x{g.height}, {g.frames} frames at {g.fps:g} fps"
+    decoder = group.rows[0].result.model.decoder
     return (
         f"{task.name} v{task.version} · {task.tier} · {task.dataset} · {count} {over}s{seeds} · "
-        f"{task.conditions.get('sizes', shape)}"
+        f"{task.conditions.get('sizes', shape)}{f' · {decoder} decoder' if decoder else ''}"
     )
 
 

@@ -12,8 +12,8 @@ the turn, not the prompt, is what intervals and paired differences are over.
 
 The scope says what of the work is timed: ``e2e`` from the prompt as text to frames on the CPU,
 ``dit+decode`` with the text embedded beforehand, ``dit`` also without decoding. Scope, machine,
-device, threads, software, and the model's dtype and compilation are part of the comparison key:
-other conditions, another table.
+device, threads, software, and the model's dtype, compilation and, where it is not its own, decoder
+are part of the comparison key: other conditions, another table.
 
 ====== ===== ======= ======== ===== ========= =============================================
 tier   turns streams switched split processes percentiles it can state, at 47 gaps a stream

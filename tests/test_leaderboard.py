@@ -95,6 +95,14 @@ def test_rows_that_differ_are_refused_by_the_name_of_the_field(field: str, value
     assert len(leaderboard.groups([a, b])) == 2
 
 
+def test_a_row_of_another_decoder_has_a_table_of_its_own() -> None:
+    a, b = result("a", spread(0.1, 1)), result("b", spread(0.1, 1), decoder="small")
+    with pytest.raises(Incomparable, match=r"differ in decoder \(- vs small\)"):
+        leaderboard.require_comparable([a, b])
+    titles = [tables.title(group) for group in leaderboard.groups([a, b])]
+    assert sorted(title.endswith(" · small decoder") for title in titles) == [False, True]
+
+
 def test_verdicts_say_which_and_also_when_none() -> None:
     low = result("low", spread(0.1, 1), gap=spread(0.02, 1))
     high = result("high", spread(0.3, 2), gap=spread(0.02, 3))

@@ -21,6 +21,7 @@ from sfbench.pipelines import weights_hash
 from sfbench.registry import unknown
 from sfbench.schema import SCOPES, Geometry, ModelCard
 
+from . import wan_small
 from .checkpoint import sha256
 from .codec import frames_of
 from .config import CodecConfig, DataConfig, ModelConfig, Preset, SamplerConfig, TextConfig
@@ -29,6 +30,7 @@ from .recipes import load_preset
 from .schedule import Schedule, evenly
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
+from .wan_small import SmallCodec
 from .wan_text import UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
 from .wan_weights import Sizes, fill, sizes, transformer_at
@@ -53,6 +55,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "device": str,  # cpu or cuda; by default the GPU where there is one
     "dtype": str,  # of matrix products; by default bfloat16 on a GPU, else float32
     "vae": str,  # the VAE's dtype, where it should differ
+    "decoder": str,  # wan (exact), small:FILE (TAEHV), or small (random, with random weights)
 }
 DEFAULTS: dict[str, Any] = {
     "steps": 4,
@@ -65,7 +68,10 @@ DEFAULTS: dict[str, Any] = {
     "positions": "relative",
     "base": "",
     "text": "words",
+    "decoder": "wan",
 }
+SMALL = "small:"
+"""What stands before the file of a small decoder."""
 CHOICES = {
     "sampler": ("renoise", "euler"),
     "positions": ("relative", "absolute"),
@@ -94,7 +100,13 @@ def asked_of(rest: str) -> tuple[Path, dict[str, Any]]:
     name, _, query = rest.partition("?")
     asked = _defaults() | _checked(options(query, OPTIONS, "wan"))
     asked["vae"] = asked.get("vae", asked["dtype"])
-    return Path(name).expanduser(), asked
+    path = Path(name).expanduser()
+    if asked["decoder"] == "small" and path.name not in RANDOM:
+        raise ModelError(
+            "The option decoder=small of wan: draws random weights, which goes with "
+            f"{' or '.join(RANDOM)} alone; name a file with decoder=small:FILE."
+        )
+    return path, asked
 
 
 def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
@@ -106,7 +118,7 @@ def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
     with torch.device("meta"):
         network = DiT(preset_of(read_sizes, asked))
     fill(network, found, path.name, torch.float32)
-    codec = WanCodec(_part(folders, "vae", path))
+    codec = codec_of(_part(folders, "vae", path), asked)
     encoder, tokenizer = (_part(folders, name, path) for name in ("text_encoder", "tokenizer"))
     text = UMT5(encoder, tokenizer, LENGTH)
     width = text.encoder.config.d_model
@@ -128,9 +140,10 @@ def random(name: str, query: str, asked: Mapping[str, Any]) -> WanModel:
         network = DiT(preset_of(found, asked))
         nn.init.xavier_uniform_(network.head.head.weight)  # zero would make its input no matter
         vae: Any = AutoencoderKLWan  # whose constructor has no annotations
-        codec = WanCodec(vae().eval().requires_grad_(False))
+        own = vae().eval().requires_grad_(False)
         config = TextConfig(kind="words", length=LENGTH, dim=found.text_dim)
         text = random_umt5(LENGTH) if asked["text"] == "umt5" else WordEncoder(config)
+        codec = codec_of(own, asked)  # last, so that the rest is the same under any decoder
     return WanModel(name, query, asked, network, codec, text, None)
 
 
@@ -162,6 +175,8 @@ class WanModel(StreamModel):
             few=evenly(asked["steps"]),
         )
         notes = f"chunks of {asked['chunk']} latent frames, window {asked['window']}"
+        if isinstance(codec, SmallCodec):
+            notes += f", shown by {codec.origin}"
         card = ModelCard(
             name=name + (f"?{query}" if query else ""),
             revision=digest[:12] if digest else "random",
@@ -174,6 +189,7 @@ class WanModel(StreamModel):
             scopes=SCOPES,
             frames_per_latent=TEMPORAL,
             dtype=asked["dtype"],
+            decoder="small" if isinstance(codec, SmallCodec) else None,
             steps=asked["steps"],
             parameters=sum(p.numel() for p in network.parameters()),
             notes=notes if digest else f"random weights: for timing alone; {notes}",
@@ -202,6 +218,17 @@ def published(name: str) -> Sizes:
     preset = PUBLISHED.of(RANDOM[name])
     m, text, channels = preset.model, preset.text.dim, preset.codec.channels
     return Sizes(m.dim, m.ffn_dim, m.layers, m.heads, m.patch, m.freq_dim, channels, text)
+
+
+def codec_of(vae: Any, asked: Mapping[str, Any]) -> WanCodec:
+    """Wan's VAE, with the decoder that is asked for."""
+    decoder, channels = asked["decoder"], int(vae.config.z_dim)
+    if decoder == "wan":
+        return WanCodec(vae)
+    if decoder == "small":
+        return SmallCodec(vae, wan_small.drawn(channels), "a small decoder of random weights")
+    path = Path(decoder.removeprefix(SMALL)).expanduser()
+    return SmallCodec(vae, wan_small.read(path, channels), wan_small.origin(path))
 
 
 def preset_of(found: Sizes, asked: Mapping[str, Any]) -> Preset:
@@ -255,6 +282,10 @@ def _defaults() -> dict[str, Any]:
 def _checked(asked: dict[str, Any]) -> dict[str, Any]:
     if asked.get("device") == "cuda" and not torch.cuda.is_available():
         raise ModelError("wan: device=cuda is asked for, and torch sees no GPU; `sfbench doctor`.")
+    decoder = asked.get("decoder", "wan")
+    named = decoder.startswith(SMALL) and decoder != SMALL
+    if decoder not in ("wan", "small") and not named:
+        raise ModelError(unknown("decoder", decoder, ("wan", "small", "small:FILE")))
     for key, value in asked.items():
         if key in CHOICES and value not in CHOICES[key]:
             raise ModelError(unknown(key, value, CHOICES[key]))

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import wan_small
 from .checkpoint import CheckpointError
 from .wan_weights import PICKLED, Sizes, check, diffusers_name, official, sizes, transformer_at
 
@@ -43,7 +44,8 @@ def convert(source: Path, out: Path, which: str = "") -> list[str]:
     """Write ``out``, a folder of diffusers; returns the names of its parts.
 
     ``source``: a Self Forcing checkpoint, any other file or folder of a Wan transformer, or an
-    official folder with its VAE and text encoder; ``which``: the checkpoint's network.
+    official folder with its VAE and text encoder; ``which``: the checkpoint's network. A small
+    decoder (TAEHV's ``taew2_1.pth``) becomes one file in ``out``, for ``wan:PATH?decoder=small:``.
     """
     if out.exists():
         raise CheckpointError(f"'{out}' is there already; name another folder with --out.")
@@ -60,6 +62,9 @@ def convert(source: Path, out: Path, which: str = "") -> list[str]:
 
 def _write(source: Path, out: Path, which: str) -> list[str]:
     tensors, config = _transformer(source, which)
+    if wan_small.is_small(tensors):
+        wan_small.write(tensors, out, source.name)
+        return [wan_small.FILE]
     found = sizes({n: tuple(t.shape) for n, t in tensors.items()}, config, source.name)
     write_transformer(tensors, found, out / "transformer", source.name)
     parts = ["transformer"]

@@ -14,7 +14,7 @@ import torch
 
 from sfbench.doctor_machine import GB, Finding, free_memory, quoted
 
-from . import wan
+from . import wan, wan_small
 from .checkpoint import CheckpointError
 from .model import DiT
 from .wan_convert import TEXT, TOKENIZER, VAE
@@ -30,7 +30,11 @@ def checks(rest: str) -> dict[str, Callable[[], Finding]]:
     """Row -> check, of what stands after ``wan:``."""
     path, asked = wan.asked_of(rest)
     if path.name in wan.RANDOM:
-        return {"wan memory": lambda: memory(wan.published(path.name), asked)}
+        published = wan.published(path.name)
+        return {
+            "wan decoder": lambda: decoder(asked["decoder"], published.channels),
+            "wan memory": lambda: memory(published, asked),
+        }
     try:
         stored, config = transformer_at(path)
         found = sizes(stored.shapes(), config, path.name)
@@ -41,6 +45,7 @@ def checks(rest: str) -> dict[str, Callable[[], Finding]]:
     return {
         "wan transformer": lambda: transformer(stored, found, asked, path.name),
         **{f"wan {name}": partial(part, name, folders, path) for name in PARTS},
+        "wan decoder": lambda: decoder(asked["decoder"], found.channels),
         "wan memory": lambda: memory(found, asked),
     }
 
@@ -72,6 +77,22 @@ def part(name: str, folders: list[Path], path: Path) -> Finding:
     where = " or ".join(map(str, folders)) or str(path.parent)
     mend = f"sfbench doctor --model {quoted(f'wan:{path}?base=FOLDER')}"
     return "fail", f"It is not in {where}; a folder that has it can be named as base.", mend
+
+
+def decoder(asked: str, channels: int) -> Finding:
+    """What turns latents into pixels, and whether its tensors fit."""
+    if asked == "wan":
+        return "ok", "Wan's own, exact", ""
+    apart = "its rows are ranked apart from those of Wan's own"
+    if asked == "small":
+        return "ok", f"small, of random weights; {apart}", ""
+    path = Path(asked.removeprefix(wan.SMALL)).expanduser()
+    try:
+        network, _ = wan_small.found(path, channels)
+    except CheckpointError as error:
+        return "fail", str(error), ""
+    count = sum(p.numel() for p in network.parameters())
+    return "ok", f"small, {count:,} parameters, in {path}; {apart}", ""
 
 
 def memory(found: Sizes, asked: Mapping[str, Any]) -> Finding:

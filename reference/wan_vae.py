@@ -8,6 +8,7 @@ latent, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,9 +41,13 @@ class WanCodec:
         """Encodes a video from its first frame on, piece by piece."""
         return Encoder(self)
 
-    def stream(self, past: Tensor | None = None) -> Decoder:
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """Decodes a video from its first latent on, piece by piece."""
+        return Decoder(self)
+
+    def stream(self, past: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """Decodes a video piece by piece; ``past``: latents ``[B, F, C, h, w]`` before it."""
-        decoder = Decoder(self)
+        decoder = self.decoder()
         for place in range(0 if past is None else past.shape[1]):
             assert past is not None
             decoder(past[:, place : place + 1])  # only the caches are wanted

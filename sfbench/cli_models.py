@@ -19,6 +19,7 @@ app = typer.Typer(rich_markup_mode=None)
 Examples:
   sfbench convert-wan Wan2.1-T2V-1.3B --out wan-1.3b
   sfbench convert-wan self_forcing_dmd.pt --out self-forcing-dmd
+  sfbench convert-wan taew2_1.pth --out small
   sfbench run --task latency --model "wan:self-forcing-dmd?base=wan-1.3b"
 
 Pickled files (.pt, .pth) are read as tensors alone: no code in them can run.""",
@@ -27,8 +28,8 @@ def convert_wan(
     source: Annotated[
         Path,
         typer.Argument(
-            help="An official Wan2.1 folder, a Self Forcing checkpoint, or any weights that "
-            "--model wan:PATH takes."
+            help="An official Wan2.1 folder, a Self Forcing checkpoint, any weights that --model "
+            "wan:PATH takes, or TAEHV's small decoder."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; it must not be there yet.")],

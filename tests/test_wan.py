@@ -19,25 +19,12 @@ from sfbench.reference.wan import WanModel
 from sfbench.reference.wan_weights import Sizes
 from sfbench.schema import Geometry, Prompt, Request
 
-from wan_fixtures import CHANNELS, TEXT, text_encoder, tokenizer, transformer, vae
+from wan_fixtures import CHANNELS, TEXT, pipeline, text_encoder, tokenizer, transformer, vae
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline in diffusers' format: a transformer, a VAE, a text encoder and its tokenizer."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
-
-    kind: Any = WanPipeline
-    scheduler: Any = FlowMatchEulerDiscreteScheduler
-    path = tmp_path_factory.mktemp("wan") / "tiny"
-    kind(
-        transformer=transformer(),
-        vae=vae(),
-        text_encoder=text_encoder(),
-        tokenizer=tokenizer(),
-        scheduler=scheduler(shift=3.0),
-    ).save_pretrained(path)
-    return path
+    return pipeline(tmp_path_factory.mktemp("wan") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ matters, and sides and widths differ, so that none can be taken for another."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,3 +87,19 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def pipeline(path: Path) -> Path:
+    """A folder in diffusers' format: a transformer, a VAE, a text encoder and its tokenizer."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+
+    kind: Any = WanPipeline
+    scheduler: Any = FlowMatchEulerDiscreteScheduler
+    kind(
+        transformer=transformer(),
+        vae=vae(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(),
+        scheduler=scheduler(shift=3.0),
+    ).save_pretrained(path)
+    return path

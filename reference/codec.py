@@ -55,10 +55,16 @@ def to_video(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
 
 
-def to_frames(video: Tensor) -> NDArray[np.uint8]:
-    """``[..., F, 3, H, W]`` in -1..1 to ``uint8 [..., F, H, W, 3]``."""
+def to_pixels(video: Tensor) -> Tensor:
+    """``[..., F, 3, H, W]`` in -1..1 to ``uint8 [..., F, H, W, 3]``, where it is."""
     pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return np.ascontiguousarray(pixels.movedim(-3, -1).cpu().numpy())
+    return pixels.movedim(-3, -1).contiguous()
+
+
+def to_frames(video: Tensor) -> NDArray[np.uint8]:
+    """As :func:`to_pixels`, on the host."""
+    frames: NDArray[np.uint8] = to_pixels(video).cpu().numpy()
+    return frames
 
 
 class AutoEncoder(nn.Module):

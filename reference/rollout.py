@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,14 @@ from .schedule import Schedule, add_noise
 if TYPE_CHECKING:
     from .engine import Engine
     from .slots import Slots
+
+
+@dataclass(frozen=True)
+class Instead:
+    """Sent to a rollout: the chunk that it just gave is to be made again, under this text."""
+
+    text: Tensor  # [B, L, D]
+
 
 Noise = Callable[[Sequence[int], int], Tensor]
 """``noise(absolute frames, denoising step) -> [B, len(frames), C, H, W]``, a pure function."""
@@ -47,11 +56,12 @@ def rollout(
     kv_grad: str = "none",
     recache: bool = False,
     span: Span = lambda name: nullcontext(),
-) -> Generator[Tensor, Tensor | None, None]:
+) -> Generator[Tensor, Tensor | Instead | None, None]:
     """Yield the latents ``[B, n, C, H, W]`` of each chunk as soon as they are clean.
 
     ``send(text)`` changes the prompt from the next chunk on; the past that it sees stays as it was
-    made, or is cached again under the new prompt (``recache``).
+    made, or is cached again under the new prompt (``recache``). ``send(Instead(text))`` changes it
+    one chunk sooner, for whoever had asked for the next chunk already.
 
     ``text``: ``[B, L, D]``; ``frames``: how many to make, from absolute frame ``start`` on;
     ``chunk``: n (default the model's; ``frames`` makes the whole clip at once, bidirectionally);
@@ -68,6 +78,18 @@ def rollout(
     end = start + frames
     training = exits is not None
     past = Past(model, noise, schedule, kv_grad if training else "none", recache, training)
+
+    def denoised(index: range, last: int, graded: bool) -> Tensor:
+        """A chunk from noise to x0, by steps 0 to ``last``; gradient at most of the last one."""
+        with span("denoise"):
+            x = noise(index, 0)
+            for step in range(last + 1):
+                with torch.set_grad_enabled(graded and step == last):
+                    x0 = past.evaluate(denoise, x, schedule.sigmas[step], index)
+                if step < last:
+                    x = schedule.advance(x, x0, step, noise(index, step + 1))
+        return x0
+
     if context is not None:
         with span("cache"):
             past.start(denoise, context, start, end)
@@ -76,14 +98,13 @@ def rollout(
             past.open(end)
         last = len(schedule) - 1 if exits is None else exits[number]
         graded = training and index.start >= grad_from
-        with span("denoise"):
-            x = noise(index, 0)
-            for step in range(last + 1):
-                with torch.set_grad_enabled(graded and step == last):
-                    x0 = past.evaluate(denoise, x, schedule.sigmas[step], index)
-                if step < last:
-                    x = schedule.advance(x, x0, step, noise(index, step + 1))
-        told = yield x0
+        told = yield (x0 := denoised(index, last, graded))
+        while isinstance(told, Instead):
+            denoise = _guided(model, told.text, blank, schedule.guidance)
+            if recache and past.cache is not None:
+                with span("cache"):
+                    past.again(denoise, end)
+            told = yield (x0 := denoised(index, last, graded))
         if index.stop < end:  # nothing follows the last chunk, so it is never cached
             with span("cache"):
                 past.add(denoise, x0, index, graded)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from sfbench.clock import span
 from sfbench.interfaces import Frames
 from sfbench.schema import Geometry, ModelCard, Prompt, Request
 
-from .codec import Codec, frames_of, latents_of, to_frames, to_video
+from .codec import Codec, frames_of, latents_of, to_video
 from .data import noise_for
-from .engine import Engine
+from .delivery import Delivery
+from .engine import Engine, Switches
 from .model import DiT
-from .rollout import Noise, rollout
+from .rollout import Instead, Noise, rollout
 from .schedule import Schedule
 from .text import TextEncoder
 
@@ -39,13 +41,16 @@ class StreamModel(ABC):
         text: TextEncoder,
         schedule: Schedule,
         recache: bool = False,
+        switches: Switches | None = None,
+        overlap: bool = False,
     ) -> None:
-        """``recache``: a change of prompt caches the past again under the new one."""
+        """``recache``: a change of prompt caches the past again under the new one; ``switches``: of
+        the engine; ``overlap``: decode a chunk while the next is made (``delivery.py``)."""
         self.card, self.causal = card, card.causal
         self.network, self.codec, self.text = network, codec, text
-        self.engine = Engine(network)
-        self.schedule, self.recache = schedule, recache
         self.device = next(network.parameters()).device
+        self.engine = Engine(network, switches)
+        self.schedule, self.recache, self.overlap = schedule, recache, overlap
         self._prepared: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -92,20 +97,25 @@ class StreamModel(ABC):
             span=span,
         )
         decode = self.codec.stream(past) if scope != "dit" else None
-        text, left = None, shape.frames
-        while left:
-            made = latents.send(text)
+        delivery = Delivery(self.device)
+        ahead = self.overlap and not any(r.split for r in requests)  # parts are timed one by one
+        made, left = next(latents), shape.frames
+        while True:
             count = frames_of(held + made.shape[1], time) - frames_of(held, time)
-            held += made.shape[1]
-            if decode:
-                with span("decode"):
-                    frames = list(to_frames(decode(made)[:, :left]))
-            else:  # black frames in place of what was made: nothing is spent on them
-                blank = np.zeros((len(made), min(count, left), shape.height, shape.width, 3))
-                frames = list(blank.astype(np.uint8))
-            left -= min(count, left)
-            prompts = yield frames
+            held, count = held + made.shape[1], min(count, left)
+            left -= count
+            with span("decode") if decode else nullcontext():
+                ready = delivery.begin(made, decode, shape, count)
+            if left and ahead:
+                made = next(latents)
+            prompts = yield list(ready())
+            if not left:
+                return
             text = None if prompts is None else self._embed(prompts, scope)
+            if not ahead:
+                made = latents.send(text)
+            elif text is not None:
+                made = latents.send(Instead(text))
 
     def prepare(self, request: Request) -> None:
         """Embed the prompts of a request whose scope is without the text."""
@@ -142,6 +152,10 @@ class StreamModel(ABC):
 
         def noise(frames: Sequence[int], step: int) -> Tensor:
             parts = [noise_for([(*key, f, step) for key in keys], shape) for f in frames]
-            return torch.stack(parts, dim=1).to(self.device)
+            drawn = torch.stack(parts, dim=1)
+            if self.device.type != "cuda":
+                return drawn
+            # From pinned memory, or the host would wait for all that it asked for before.
+            return drawn.pin_memory().to(self.device, non_blocking=True)
 
         return noise

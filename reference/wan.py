@@ -7,8 +7,7 @@ show noise. Nothing is downloaded, and nothing pickled is read (``sfbench conver
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sfbench.models import ModelError, options
+from sfbench.models import ModelError
 from sfbench.pipelines import weights_hash
-from sfbench.registry import unknown
 from sfbench.schema import SCOPES, Geometry, ModelCard
 
 from . import wan_small
@@ -26,60 +24,17 @@ from .checkpoint import sha256
 from .codec import frames_of
 from .config import CodecConfig, DataConfig, ModelConfig, Preset, SamplerConfig, TextConfig
 from .model import DiT
-from .recipes import load_preset
 from .schedule import Schedule, evenly
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
+from .wan_options import NATIVE, PUBLISHED, RANDOM, SMALL, asked_of, half, overlaps, switches
 from .wan_small import SmallCodec
 from .wan_text import UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
 from .wan_weights import Sizes, fill, sizes, transformer_at
 
-PUBLISHED = load_preset("wan-1.3b")
-"""What was published: sizes, the native clip, the length of text."""
-RANDOM = {"random-1.3b": "base", "random-14b": "teacher"}
-"""Its rows whose networks are drawn."""
-NATIVE, LENGTH = PUBLISHED.data.frames, PUBLISHED.text.length
+LENGTH = PUBLISHED.text.length
 PIXELS = PUBLISHED.codec.stride
-OPTIONS: dict[str, Callable[[str], Any]] = {
-    "steps": int,  # of the few-step list, even before the warp
-    "shift": float,
-    "guidance": float,
-    "sampler": str,  # renoise (few-step students) or euler (weights that were not distilled)
-    "chunk": int,  # latent frames made together; 1: frame by frame
-    "window": int,  # latent frames seen, the chunk included
-    "sink": int,  # first latent frames that are always seen
-    "positions": str,  # relative to the window, or absolute (as the released weights were trained)
-    "base": str,  # a Wan folder that has what PATH lacks
-    "text": str,  # with random weights: words (rows by hash) or umt5 (random, at full size)
-    "device": str,  # cpu or cuda; by default the GPU where there is one
-    "dtype": str,  # of matrix products; by default bfloat16 on a GPU, else float32
-    "vae": str,  # the VAE's dtype, where it should differ
-    "decoder": str,  # wan (exact), small:FILE (TAEHV), or small (random, with random weights)
-}
-DEFAULTS: dict[str, Any] = {
-    "steps": 4,
-    "shift": 5.0,
-    "guidance": 1.0,
-    "sampler": "renoise",
-    "chunk": 3,
-    "window": NATIVE,
-    "sink": 0,
-    "positions": "relative",
-    "base": "",
-    "text": "words",
-    "decoder": "wan",
-}
-SMALL = "small:"
-"""What stands before the file of a small decoder."""
-CHOICES = {
-    "sampler": ("renoise", "euler"),
-    "positions": ("relative", "absolute"),
-    "text": ("words", "umt5"),
-    "device": ("cpu", "cuda"),
-    "dtype": ("float32", "bfloat16"),
-    "vae": ("float32", "bfloat16", "float16"),
-}
 
 
 def load(rest: str) -> WanModel:
@@ -93,20 +48,6 @@ def load(rest: str) -> WanModel:
     path, asked = asked_of(rest)
     query = rest.partition("?")[2]
     return random(path.name, query, asked) if path.name in RANDOM else read(path, query, asked)
-
-
-def asked_of(rest: str) -> tuple[Path, dict[str, Any]]:
-    """The path, and all options with their defaults."""
-    name, _, query = rest.partition("?")
-    asked = _defaults() | _checked(options(query, OPTIONS, "wan"))
-    asked["vae"] = asked.get("vae", asked["dtype"])
-    path = Path(name).expanduser()
-    if asked["decoder"] == "small" and path.name not in RANDOM:
-        raise ModelError(
-            "The option decoder=small of wan: draws random weights, which goes with "
-            f"{' or '.join(RANDOM)} alone; name a file with decoder=small:FILE."
-        )
-    return path, asked
 
 
 def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
@@ -162,7 +103,7 @@ class WanModel(StreamModel):
     ) -> None:
         network.eval().requires_grad_(False).to(asked["device"])
         if asked["dtype"] != "float32":
-            network.halve(getattr(torch, asked["dtype"]))
+            network.halve(getattr(torch, half(asked["dtype"])))
         # Diffusers' own `to` warns of parts that some of its models have.
         nn.Module.to(codec.vae, asked["device"], getattr(torch, asked["vae"]))
         if isinstance(text, UMT5):
@@ -189,12 +130,16 @@ class WanModel(StreamModel):
             scopes=SCOPES,
             frames_per_latent=TEMPORAL,
             dtype=asked["dtype"],
+            compiled=switches(asked).compiled,
             decoder="small" if isinstance(codec, SmallCodec) else None,
             steps=asked["steps"],
             parameters=sum(p.numel() for p in network.parameters()),
             notes=notes if digest else f"random weights: for timing alone; {notes}",
         )
-        super().__init__(card, network, codec, text, Schedule.of(sampler))
+        schedule = Schedule.of(sampler)
+        super().__init__(
+            card, network, codec, text, schedule, False, switches(asked), overlaps(asked)
+        )
 
     def fit(self, geometry: Geometry) -> None:
         """Take another resolution, if patches fill it."""
@@ -270,27 +215,3 @@ def _part(folders: list[Path], name: str, path: Path) -> Any:
         line = " ".join(str(error).split())[:300]
         raise ModelError(f"'{home}' cannot be loaded ({type(error).__name__}: {line}).") from error
     return part.eval().requires_grad_(False)
-
-
-def _defaults() -> dict[str, Any]:
-    """On a GPU, where there is one, products are halved."""
-    cuda = torch.cuda.is_available()
-    machine = {"device": "cuda" if cuda else "cpu", "dtype": "bfloat16" if cuda else "float32"}
-    return DEFAULTS | machine
-
-
-def _checked(asked: dict[str, Any]) -> dict[str, Any]:
-    if asked.get("device") == "cuda" and not torch.cuda.is_available():
-        raise ModelError("wan: device=cuda is asked for, and torch sees no GPU; `sfbench doctor`.")
-    decoder = asked.get("decoder", "wan")
-    named = decoder.startswith(SMALL) and decoder != SMALL
-    if decoder not in ("wan", "small") and not named:
-        raise ModelError(unknown("decoder", decoder, ("wan", "small", "small:FILE")))
-    for key, value in asked.items():
-        if key in CHOICES and value not in CHOICES[key]:
-            raise ModelError(unknown(key, value, CHOICES[key]))
-        if (key in ("steps", "chunk") and value < 1) or (key in ("window", "sink") and value < 0):
-            raise ModelError(f"The option {key}={value} of wan: is too small.")
-        if key in ("shift", "guidance") and not (math.isfinite(value) and value > 0):
-            raise ModelError(f"The option {key}={value} of wan: must be a number above 0.")
-    return asked

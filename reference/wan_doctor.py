@@ -14,7 +14,7 @@ import torch
 
 from sfbench.doctor_machine import GB, Finding, free_memory, quoted
 
-from . import wan, wan_small
+from . import wan, wan_options, wan_small
 from .checkpoint import CheckpointError
 from .model import DiT
 from .wan_convert import TEXT, TOKENIZER, VAE
@@ -28,8 +28,8 @@ COMFORTABLE = 0.7
 
 def checks(rest: str) -> dict[str, Callable[[], Finding]]:
     """Row -> check, of what stands after ``wan:``."""
-    path, asked = wan.asked_of(rest)
-    if path.name in wan.RANDOM:
+    path, asked = wan_options.asked_of(rest)
+    if path.name in wan_options.RANDOM:
         published = wan.published(path.name)
         return {
             "wan decoder": lambda: decoder(asked["decoder"], published.channels),
@@ -86,7 +86,7 @@ def decoder(asked: str, channels: int) -> Finding:
     apart = "its rows are ranked apart from those of Wan's own"
     if asked == "small":
         return "ok", f"small, of random weights; {apart}", ""
-    path = Path(asked.removeprefix(wan.SMALL)).expanduser()
+    path = Path(asked.removeprefix(wan_options.SMALL)).expanduser()
     try:
         network, _ = wan_small.found(path, channels)
     except CheckpointError as error:
@@ -97,11 +97,11 @@ def decoder(asked: str, channels: int) -> Finding:
 
 def memory(found: Sizes, asked: Mapping[str, Any]) -> Finding:
     """What weights and the cache of keys and values take, against what is free."""
-    published = wan.PUBLISHED.data.shape
+    published = wan_options.PUBLISHED.data.shape
     tokens = published[0] * published[1] // (wan.PIXELS * found.patch) ** 2
     each = getattr(torch, asked["dtype"]).itemsize
     weights = each * sum(p.numel() for p in _empty(found, asked).parameters())
-    frames = (asked["window"] or wan.NATIVE) + asked["sink"]
+    frames = (asked["window"] or wan_options.NATIVE) + asked["sink"]
     cache = 2 * each * found.layers * found.dim * tokens * frames
     text = (
         f"weights {weights / GB:.2g} GB and {frames} frames of {published[1]}x{published[0]} in "

@@ -13,7 +13,7 @@ import torch
 from sfbench import cli
 from sfbench.interfaces import BatchedModel, VideoModel
 from sfbench.models import ModelError, resolve
-from sfbench.reference import wan
+from sfbench.reference import wan, wan_options
 from sfbench.reference.codec import to_frames
 from sfbench.reference.wan import WanModel
 from sfbench.reference.wan_weights import Sizes
@@ -172,7 +172,7 @@ def test_random_weights_do_all_the_work(text: str, monkeypatch: pytest.MonkeyPat
     import diffusers
     import transformers
 
-    monkeypatch.setitem(wan.RANDOM, "random-small", "base")
+    monkeypatch.setitem(wan_options.RANDOM, "random-small", "base")
     monkeypatch.setattr(wan, "published", lambda _: Sizes(60, 44, 2, 3, 2, 32, CHANNELS, TEXT))
     small, encoder = vae(), text_encoder()
     monkeypatch.setattr(diffusers, "AutoencoderKLWan", lambda: small)
@@ -193,7 +193,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters() -> None:
 
     for name, count in (("random-1.3b", 1_418_996_800), ("random-14b", 14_288_491_584)):
         with torch.device("meta"):
-            net = DiT(wan.preset_of(wan.published(name), wan.DEFAULTS))
+            net = DiT(wan.preset_of(wan.published(name), wan_options.DEFAULTS))
         assert sum(p.numel() for p in net.parameters()) == count
 
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sfbench import cli, doctor, leaderboard, tables
 from sfbench.models import ModelError, resolve
-from sfbench.reference import wan, wan_small
+from sfbench.reference import wan, wan_options, wan_small
 from sfbench.reference.checkpoint import CheckpointError
 from sfbench.reference.codec import frames_of
 from sfbench.reference.wan import WanModel
@@ -292,7 +292,7 @@ def test_random_weights_for_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a size that a CPU makes; all but the decoder is as without it."""
     import diffusers
 
-    monkeypatch.setitem(wan.RANDOM, "random-small", "base")
+    monkeypatch.setitem(wan_options.RANDOM, "random-small", "base")
     monkeypatch.setattr(wan, "published", lambda _: Sizes(60, 44, 2, 3, 2, 32, CHANNELS, TEXT))
     small_vae = vae()
     monkeypatch.setattr(diffusers, "AutoencoderKLWan", lambda: deepcopy(small_vae))

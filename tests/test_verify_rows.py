@@ -118,6 +118,20 @@ def test_a_number_that_does_not_follow_is_named_though_the_hash_is_right(
     assert any(named in finding for finding in findings), findings
 
 
+def test_one_unit_in_the_last_place_is_rounding_and_two_are_not(row: Path) -> None:
+    """Another machine's sums end so."""
+    for units, ok in ((1, True), (2, False)):
+        resealed(row, lambda r, n=units: nudged(r["estimates"]["drift"], "value", n))
+        assert check(row, rescore=0).ok is ok
+        resealed(row, lambda r, n=units: nudged(r["estimates"]["drift"], "value", -n))
+    resealed(row, lambda r: nudged(r["estimates"]["drift"], "n", 1e5))  # a count is exact
+    assert "estimates.drift.n" in check(row, rescore=0).findings[0]
+
+
+def nudged(values: dict[str, float], name: str, units: float) -> None:
+    values[name] = type(values[name])(round(values[name] + units * 1e-5, 5))
+
+
 def test_a_record_that_was_made_better_is_found_by_its_clip(row: Path) -> None:
     """Even if all aggregates and hashes were made to fit."""
     lines = [json.loads(line) for line in (row / "records.jsonl").read_text().splitlines()]

@@ -11,14 +11,12 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-
-from sfbench.interfaces import Frames
-from sfbench.schema import Geometry
 
 from .codec import to_pixels
 
-Ready = Callable[[], Frames]
+Ready = Callable[[], NDArray[np.uint8]]
 """Frames ``uint8 [B, T, H, W, 3]``; waits until they are there."""
 
 
@@ -35,12 +33,13 @@ class Delivery:
         self,
         latents: Tensor,
         decode: Callable[[Tensor], Tensor] | None,
-        shape: Geometry,
+        size: tuple[int, int],
         count: int,
     ) -> Ready:
         """Decode ``[B, F, C, h, w]``, and bring the first ``count`` frames to the host.
 
-        Without ``decode`` frames are black, and are there when the latents are made.
+        Without ``decode`` frames of this height and width are black, and are there when the latents
+        are made.
         """
         if self._own:
             self._own.wait_stream(torch.cuda.current_stream(latents.device))
@@ -51,12 +50,12 @@ class Delivery:
                 made = to_pixels(decode(latents)[:, :count])
                 host = torch.empty(made.shape, dtype=made.dtype, pin_memory=made.is_cuda)
                 host.copy_(made, non_blocking=True)
-                frames: Frames = host.numpy()
+                frames: NDArray[np.uint8] = host.numpy()
             else:
-                frames = np.zeros((len(latents), count, shape.height, shape.width, 3), np.uint8)
+                frames = np.zeros((len(latents), count, *size, 3), np.uint8)
             arrived = self._own.record_event() if self._own else None
 
-        def ready() -> Frames:
+        def ready() -> NDArray[np.uint8]:
             if arrived:
                 arrived.synchronize()
             return frames

@@ -105,7 +105,7 @@ class StreamModel(ABC):
             held, count = held + made.shape[1], min(count, left)
             left -= count
             with span("decode") if decode else nullcontext():
-                ready = delivery.begin(made, decode, shape, count)
+                ready = delivery.begin(made, decode, (shape.height, shape.width), count)
             if left and ahead:
                 made = next(latents)
             prompts = yield list(ready())

@@ -137,6 +137,11 @@ class WanModel(StreamModel):
             notes=notes if digest else f"random weights: for timing alone; {notes}",
         )
         schedule = Schedule.of(sampler)
+        small = isinstance(codec, SmallCodec)  # whose layers are few: nothing to compile
+        codec.prepare(
+            channels_last=asked["device"] == "cuda",
+            compiled=switches(asked).compiled and not small,
+        )
         super().__init__(
             card, network, codec, text, schedule, False, switches(asked), overlaps(asked)
         )

@@ -43,8 +43,8 @@ class SmallCodec(WanCodec):
 
     def __init__(self, vae: Any, network: SmallNetwork, origin: str) -> None:
         """``vae``: its decoder is replaced; ``origin``: of the network's weights, in words."""
-        super().__init__(vae)
         vae.decoder = network  # moves with the VAE; Wan's own would only take memory
+        super().__init__(vae)
         self.origin = origin
 
     def decoder(self) -> SmallDecoder:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 TEMPORAL = 4
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Of the weights of convolutions, as a GPU's fastest kernels take them."""
 
 
 class WanCodec:
@@ -28,6 +30,29 @@ class WanCodec:
         shape = (1, 1, vae.config.z_dim, 1, 1)
         self.mean = torch.tensor(vae.config.latents_mean).view(shape)
         self.std = torch.tensor(vae.config.latents_std).view(shape)
+        self.decoding: Callable[..., Tensor] = vae.decoder
+        self.layout: torch.memory_format | None = None  # of caches, where it must not change
+
+    def prepare(self, *, channels_last: bool, compiled: bool) -> None:
+        """Make decoding fast; what comes out is the same but for rounding.
+
+        A compiler takes minutes, once a length of call: for a first latent, and a first, a second
+        and a later chunk.
+        """
+        if channels_last:
+            for parameter in self.vae.decoder.parameters():
+                if form := FORMATS.get(parameter.dim()):
+                    parameter.data = parameter.data.contiguous(memory_format=form)
+        if compiled:
+            run = self.vae.decoder.forward
+            self.decoding = torch.compile(run, dynamic=False, fullgraph=True)
+            self.layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+
+    def scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of latents, where ``like`` is."""
+        if self.mean.device != like.device:  # once: a GPU is waited for when memory is copied
+            self.mean, self.std = self.mean.to(like.device), self.std.to(like.device)
+        return self.mean.to(like.dtype), self.std.to(like.dtype)
 
     def encode(self, video: Tensor) -> Tensor:
         """Pixels ``[B, 4 F - 3, 3, H, W]`` in -1..1 to latents ``[B, F, C, h, w]``."""
@@ -57,16 +82,21 @@ class WanCodec:
 class _Stream:
     """The caches of one network, one a causal convolution, between calls."""
 
-    def __init__(self, codec: WanCodec, network: Any) -> None:
+    def __init__(self, codec: WanCodec, network: Any, run: Callable[..., Tensor]) -> None:
+        """``run``: the network's own call, or what stands for it."""
         from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
-        self.codec, self.vae, self.network = codec, codec.vae, network
+        self.codec, self.vae, self.network, self._call = codec, codec.vae, network, run
         self.started = False
         convolutions = sum(isinstance(m, WanCausalConv3d) for m in network.modules())
         self._caches: list[Any] = [None] * convolutions
 
     def _run(self, x: Tensor, **how: Any) -> Tensor:
-        out: Tensor = self.network(x, feat_cache=self._caches, feat_idx=[0], **how)
+        out = self._call(x, feat_cache=self._caches, feat_idx=[0], **how)
+        if layout := self.codec.layout:  # another would have all compiled anew
+            for place, cache in enumerate(self._caches):
+                if isinstance(cache, Tensor):
+                    self._caches[place] = cache.contiguous(memory_format=layout)
         return out
 
     def _like(self, x: Tensor) -> Tensor:
@@ -78,7 +108,7 @@ class Decoder(_Stream):
     """Latents to pixels; the first call starts with the first latent of a video."""
 
     def __init__(self, codec: WanCodec) -> None:
-        super().__init__(codec, codec.vae.decoder)
+        super().__init__(codec, codec.vae.decoder, codec.decoding)
 
     def frames(self, latents: int) -> int:
         """Pixel frames that so many more latent frames make."""
@@ -86,8 +116,8 @@ class Decoder(_Stream):
 
     def __call__(self, latents: Tensor) -> Tensor:
         """``[B, F, C, h, w]`` to pixels ``[B, T, 3, H, W]`` in -1..1: four a latent."""
-        codec = self.codec
-        x = self._like(latents * codec.std.to(latents) + codec.mean.to(latents)).movedim(1, 2)
+        mean, std = self.codec.scale(latents)
+        x = self._like(latents * std + mean).movedim(1, 2)
         x = self.vae.post_quant_conv(x)
         parts = []
         if not self.started:  # the first latent is not upsampled in time, so it goes by itself
@@ -102,14 +132,14 @@ class Encoder(_Stream):
     """Pixels to latents; the first call starts with the first frame of a video."""
 
     def __init__(self, codec: WanCodec) -> None:
-        super().__init__(codec, codec.vae.encoder)
+        super().__init__(codec, codec.vae.encoder, codec.vae.encoder)
 
     def __call__(self, video: Tensor) -> Tensor:
         """``[B, T, 3, H, W]`` in -1..1 to the latents' means ``[B, F, C, h, w]``.
 
         T is a multiple of 4, in the first call one more. Raises ``ValueError``.
         """
-        codec, frames = self.codec, video.shape[1]
+        frames = video.shape[1]
         if frames % TEMPORAL != (0 if self.started else 1):
             raise ValueError(
                 f"{frames} frames are no whole latents: {TEMPORAL} make one, the first alone"
@@ -121,6 +151,7 @@ class Encoder(_Stream):
             self.started, x = True, x[:, :, 1:]
         starts = range(0, x.shape[2], TEMPORAL)  # in parts, so that memory does not grow with T
         parts += [self._run(x[:, :, start : start + TEMPORAL]) for start in starts]
-        mean = self.vae.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)[0].movedim(2, 1)
-        latents: Tensor = (mean - codec.mean.to(mean)) / codec.std.to(mean)
+        means = self.vae.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)[0].movedim(2, 1)
+        mean, std = self.codec.scale(means)
+        latents: Tensor = (means - mean) / std
         return latents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,35 @@ def test_decoding_in_parts_is_decoding_the_whole(
     made = [frames_of(sum(cut[: n + 1]), 4) - frames_of(sum(cut[:n]), 4) for n in range(len(cut))]
     assert [part.shape[1] for part in parts] == made
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels_last", "compiled"), [(True, False), (True, True)])
+def test_what_makes_decoding_fast_changes_nothing(
+    channels_last: bool,
+    compiled: bool,
+    codec: WanCodec,
+    latents: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compiled whole, once a state of its caches; the compiler's own kernels need a GPU's time."""
+    graphs: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, given: list[torch.Tensor]) -> Any:
+        graphs.append(len(given))
+        return graph.forward
+
+    compiler = partial(torch.compile, backend=count)
+    monkeypatch.setattr(torch, "compile", lambda piece, **how: compiler(piece, **how))
+    fast = WanCodec(vae())
+    fast.vae.load_state_dict(codec.vae.state_dict())
+    fast.prepare(channels_last=channels_last, compiled=compiled)
+    with torch.inference_mode():
+        whole, decode = codec.decode(latents), fast.stream()
+        parts = [decode(part) for part in latents.split([1] * FRAMES, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=3e-5)
+    weight = next(p for p in fast.vae.decoder.parameters() if p.dim() == 5 and p.shape[2] > 1)
+    last = weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert last and len(graphs) == (3 if compiled else 0)
 
 
 @torch.no_grad()

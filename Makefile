@@ -24,7 +24,8 @@ ABLATED  := results/boards/ablation
 
 SHELL := bash
 
-.PHONY: help quickstart test unit check-results golden lint reference ablation bench gpu gpu-wan board vbench-env test-vbench clean
+.PHONY: help quickstart test unit check-results golden lint reference ablation bench gpu gpu-path gpu-tests \
+	gpu-wan gpu-base wheels board vbench-env test-vbench clean
 
 help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
@@ -36,11 +37,11 @@ help:
 	@echo "make ablation     train and run the other rows of the paper's ablation (hours)"
 	@echo "make board        run what is missing of the full tier, then rebuild results/ and README's tables"
 	@echo "make bench        speed ratios on this machine"
-	@echo "make gpu          the tests that need a GPU, and training on it (10 minutes)"
-	@echo "make gpu-wan      Wan2.1's size as a stream on a GPU, random weights (5 minutes)"
+	@echo "make gpu          on a GPU: its tests, Wan2.1's size as a stream, training the preset base (10 minutes)"
+	@echo "make gpu-tests, gpu-wan, gpu-base   each of them alone (GPU_PYTHON=..., GPU_MINUTES=...)"
+	@echo "make wheels       what an image without network lacks for them, to be carried there"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
 	@echo "make test-vbench  build it, and drive every dimension that can be loaded (10 minutes)"
-	@echo "make gpu          tests that need a CUDA device, then ten minutes of the preset base (GPU_PYTHON=...)"
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== environment in $(VENV) (torch first, so that nothing pulls a CUDA build) =="
@@ -107,29 +108,45 @@ bench: $(STAMP)
 	$(BIN)/python -m sfbench.bench
 
 # With the interpreter whose torch sees the GPU, as an image brings it: nothing is installed into it
-# but, where it lacks pydantic, what lies in WHEELS (pip download --dest wheels pydantic). A folder of
-# links stands for an installation, so that no build tool is needed either.
+# but, where it lacks them, pydantic, diffusers, av and ftfy from WHEELS (`make wheels` where there
+# is a network). A folder of links stands for an installation, so that no build tool is needed either.
+# All of `make gpu` takes about GPU_MINUTES; each part alone takes as many as it is given.
 GPU_PYTHON  ?= $(PYTHON)
+GPU_VERSION ?= 3.12
 GPU_MINUTES ?= 10
+WAN_MINUTES ?= 4
 GPU_ARGS    ?=
 GPU_PATH    := build/path
 WHEELS      ?= wheels
+ON_GPU      := PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON)
 
-gpu:
+gpu: gpu-tests gpu-wan
+	@$(MAKE) --no-print-directory gpu-base GPU_MINUTES=$$(( $(GPU_MINUTES) - $(WAN_MINUTES) - 2 ))
+
+gpu-path:
 	@mkdir -p $(GPU_PATH)/sfbench
 	@ln -sfn $(CURDIR)/sfbench/* $(CURDIR)/reference $(CURDIR)/tasks $(GPU_PATH)/sfbench/
-	@$(GPU_PYTHON) -c 'import pydantic' 2>/dev/null || [ ! -d $(WHEELS) ] || \
-		$(GPU_PYTHON) -m pip install --quiet --no-index --find-links $(WHEELS) pydantic
+	@for package in pydantic diffusers av ftfy; do \
+		$(GPU_PYTHON) -c "import $$package" 2>/dev/null || [ ! -d $(WHEELS) ] || \
+		$(GPU_PYTHON) -m pip install --quiet --no-index --find-links $(WHEELS) $$package; done
+
+gpu-tests: gpu-path
 	@echo "== tests that need a GPU =="
-	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m pytest -m gpu $$(grep -l 'mark\.gpu' tests/test_*.py)
-	@echo "== the preset base, about $(GPU_MINUTES) minutes =="
-	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu --minutes $(GPU_MINUTES) $(GPU_ARGS)
+	$(ON_GPU) -m pytest -m gpu $$(grep -l 'mark\.gpu' tests/test_*.py)
 
-# Wan2.1's published size with random weights: about four minutes on a fast GPU.
-gpu-wan:
-	@mkdir -p $(GPU_PATH)/sfbench
-	@ln -sfn $(CURDIR)/sfbench/* $(CURDIR)/reference $(CURDIR)/tasks $(GPU_PATH)/sfbench/
-	PYTHONPATH=$(GPU_PATH) $(GPU_PYTHON) -m sfbench.reference.gpu_wan
+gpu-wan: gpu-path
+	@echo "== Wan2.1's size as a stream, random weights, about $(WAN_MINUTES) minutes =="
+	$(ON_GPU) -m sfbench.reference.gpu_wan --minutes $(WAN_MINUTES)
+
+gpu-base: gpu-path
+	@echo "== training the preset base, about $(GPU_MINUTES) minutes =="
+	$(ON_GPU) -m sfbench.reference.gpu --minutes $(GPU_MINUTES) $(GPU_ARGS)
+
+wheels:
+	@echo "== what a bare GPU image lacks, for Python $(GPU_VERSION), into $(WHEELS)/ =="
+	$(PYTHON) -m pip download --quiet --dest $(WHEELS) --no-deps --only-binary=:all: \
+		--python-version $(GPU_VERSION) pydantic pydantic-core annotated-types typing-inspection \
+		diffusers importlib-metadata av ftfy wcwidth
 
 # torch goes first, or torchvision would pull a CUDA build of it; setuptools 81 lost what clip needs.
 $(VBENCH_STAMP):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from . import __version__, cli_checks, cli_demo, cli_models, cli_results, registry
-from .cli_common import FAILURES, INTERRUPTED, USAGE, interruptible, use_threads
+from .cli_common import FAILURES, INTERRUPTED, USAGE, interruptible, use_device, use_threads
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -66,6 +66,7 @@ Examples:
   sfbench run --task long-horizon --tier smoke
   sfbench run --task all --tier smoke
   sfbench run --task latency --threads 1 --model reference:self-forcing-dmd
+  sfbench run --task latency --size 832x480 --model wan:random-1.3b --device cuda
   sfbench run --model reference:self-forcing-dmd --model cheat:loop --out runs/mine
   sfbench run --model mymodule:MyModel --limit 4
   sfbench run --model videos:my_videos --dry-run
@@ -132,6 +133,13 @@ def run(
         bool, typer.Option("--retry-errors", help="Run failed requests again.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="cpu or cuda, for models that take a GPU. [default: a GPU where there is one]",
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -143,6 +151,7 @@ def run(
 ) -> None:
     """Run a task on models. The same command again goes on where it stopped."""
     use_threads(threads)
+    use_device(device)
     from . import runner, session, shards
 
     part, source = shards.chosen(shard, os.environ)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("diffusers", reason="a GPU's image may lack it")
+pytest.importorskip("av", reason="a GPU's image may lack it")
+
+from sfbench import cli
+from sfbench.cli_common import use_device
 from sfbench.models import ModelError, resolve
 from sfbench.reference.wan import WanModel
 from sfbench.schema import Geometry, Prompt, Request
@@ -117,6 +123,33 @@ def test_an_option_that_cannot_be_is_one_sentence(option: str, sentence: str) ->
 def test_graphs_need_a_gpu() -> None:
     with pytest.raises(ModelError, match="torch sees no GPU"):
         resolve("wan:nowhere?graphs=on")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        pytest.param(
+            "cuda",
+            "torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        ("gpu", "it is cpu or cuda"),
+    ],
+)
+def test_a_device_that_is_not_here_is_one_sentence(
+    given: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--device", given, "--dry-run"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
+def test_on_the_cpu_no_gpu_is_seen_by_any_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    use_device("cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 # --- on a GPU -------------------------------------------------------------------------------------

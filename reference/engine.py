@@ -119,7 +119,9 @@ class Engine:
     ) -> Tensor:
         """As :meth:`DiT.forward`, at one noise level; with a mask, the cache must be empty."""
         net = self.net
-        levels, turns = self._at(sigma, x), torch.view_as_real(net.rope.turns(positions, x))
+        levels, turns = self._at(sigma, x), net.rope.turns(positions, x)
+        if self.switches.compiled:
+            turns = torch.view_as_real(turns)
         words = text.once(-1, lambda: (net.embed(text.rows),))[0]
         heard = [text.once(n, partial(hear, words)) for n, hear in enumerate(self._hear)]
         if cache:
@@ -144,8 +146,8 @@ class Engine:
     ) -> Tensor:
         """What the network predicts, ``[B, F, C, H, W]``.
 
-        ``turns``: cosines and sines ``[T, D / 2, 2]``; ``levels``: :meth:`_at`; ``heard``: keys
-        and values of text.
+        ``turns``: complex ``[T, D / 2]``, to a compiler real; ``levels``: :meth:`_at`; ``heard``:
+        keys and values of text.
         """
         net, heads = self.net, self.config.heads
         tokens = net.patchify(x).to(x.dtype).flatten(1, 2)
@@ -237,9 +239,8 @@ def project(
     made = [product(x, part) for part in weights.qkv]
     three = (torch.cat(made, -1) if made[1:] else made[0]).view(*x.shape[:2], 3, -1)
     both = _rms(three[:, :, :2], weights.scales).view(*x.shape[:2], 2 * heads, -1)
-    compiling = torch.compiler.is_compiling()
-    both = rotate_parts(both, turns) if compiling else rotate(both, torch.view_as_complex(turns))
-    q, k = both.to(three.dtype).chunk(2, dim=2)
+    turned = rotate(both, turns) if turns.is_complex() else rotate_parts(both, turns)
+    q, k = turned.to(three.dtype).chunk(2, dim=2)
     return q, k, three[:, :, 2].view(*x.shape[:2], heads, -1)
 
 
@@ -277,4 +278,8 @@ def _norm(tokens: Tensor) -> Tensor:
 def _rms(x: Tensor, scale: Tensor) -> Tensor:
     """Over the last axis, in the precision of the scale, ``[d]`` or ``[2, d]``."""
     x = x if x.dtype == scale.dtype else x.to(scale.dtype)
-    return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
+    if x.is_cuda:
+        return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
+    # On a CPU torch's own is nine steps over all of x; this is three.
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * torch.rsqrt(length * length / x.shape[-1] + EPS) * scale

@@ -80,12 +80,14 @@ class Engine:
         net: DiT,
         switches: Switches | None = None,
         record: Callable[[Play], Play] = cuda_graph,
+        alone: bool = False,
     ) -> None:
-        """``record``: how calls are recorded, where they are."""
+        """``record``: how calls are recorded, where they are; ``alone``: nobody saves or trains the
+        network, so its parameters may become views of what the engine has made of them."""
         self.net, self.config, self.switches = net, net.config, switches or Switches()
         self._record = record
         blocks = [block for block in net.blocks if isinstance(block, Block)]
-        self._layers = [_weights(block, self.switches) for block in blocks]
+        self._layers = [_weights(block, self.switches, alone) for block in blocks]
         self._hear = [block.hear for block in blocks]
         self._modulation = torch.cat([block.modulation for block in blocks])  # [layers, 6, d]
         self._head = of(net.head.head)
@@ -214,12 +216,18 @@ class Weights(NamedTuple):
     narrow: Linear
 
 
-def _weights(block: Block, switches: Switches) -> Weights:
+def _weights(block: Block, switches: Switches, alone: bool) -> Weights:
     own, over = block.self_attn, block.cross_attn
-    qkv = [of(own.q), of(own.k), of(own.v)]
+    parts = [own.q, own.k, own.v]
+    qkv = [of(part) for part in parts]
+    if switches.fused:
+        qkv = [joined(qkv)]
+        if alone:  # or a large network would have a seventh of its weights twice
+            for part, weight, bias in zip(parts, *(t.chunk(3) for t in qkv[0][:2]), strict=True):
+                part.weight.data, part.bias.data = weight, bias
     made = eight_bit if switches.eight_bit else lambda layer: layer
     return Weights(
-        qkv=tuple(map(made, [joined(qkv)] if switches.fused else qkv)),
+        qkv=tuple(map(made, qkv)),
         scales=torch.stack([own.norm_q.weight, own.norm_k.weight]),
         o=made(of(own.o)),
         norm=(block.norm3.weight, block.norm3.bias),

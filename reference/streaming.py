@@ -43,13 +43,15 @@ class StreamModel(ABC):
         recache: bool = False,
         switches: Switches | None = None,
         overlap: bool = False,
+        alone: bool = False,
     ) -> None:
         """``recache``: a change of prompt caches the past again under the new one; ``switches``: of
-        the engine; ``overlap``: decode a chunk while the next is made (``delivery.py``)."""
+        the engine; ``overlap``: decode a chunk while the next is made (``delivery.py``); ``alone``:
+        the network is nobody else's."""
         self.card, self.causal = card, card.causal
         self.network, self.codec, self.text = network, codec, text
         self.device = next(network.parameters()).device
-        self.engine = Engine(network, switches)
+        self.engine = Engine(network, switches, alone=alone)
         self.schedule, self.recache, self.overlap = schedule, recache, overlap
         self._prepared: dict[str, Tensor] = {}
 

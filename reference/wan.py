@@ -136,14 +136,20 @@ class WanModel(StreamModel):
             parameters=sum(p.numel() for p in network.parameters()),
             notes=notes if digest else f"random weights: for timing alone; {notes}",
         )
-        schedule = Schedule.of(sampler)
         small = isinstance(codec, SmallCodec)  # whose layers are few: nothing to compile
         codec.prepare(
             channels_last=asked["device"] == "cuda",
             compiled=switches(asked).compiled and not small,
         )
         super().__init__(
-            card, network, codec, text, schedule, False, switches(asked), overlaps(asked)
+            card,
+            network,
+            codec,
+            text,
+            Schedule.of(sampler),
+            switches=switches(asked),
+            overlap=overlaps(asked),
+            alone=True,
         )
 
     def fit(self, geometry: Geometry) -> None:

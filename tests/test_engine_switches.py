@@ -128,6 +128,20 @@ def test_a_change_of_prompt_reaches_a_recording() -> None:
     same(made[1], made[0])
 
 
+def test_a_network_that_is_the_engines_alone_is_held_once() -> None:
+    net, twin = network(window=6), network(window=6)
+    engine, mine = Engine(net, alone=True), net.blocks[0].self_attn
+    (fused,) = engine._layers[0].qkv
+    for part in (mine.q, mine.k, mine.v):
+        assert part.weight.untyped_storage().data_ptr() == fused.weight.untyped_storage().data_ptr()
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+    same(roll(engine, net), roll(twin, twin))
+    Engine(twin)
+    weight = twin.blocks[0].self_attn.q.weight
+    assert weight.untyped_storage().nbytes() == weight.nbytes  # others' networks stay as they are
+
+
 # --- compiled pieces, attention's kernels, products in 8 bits -------------------------------------
 
 

@@ -55,6 +55,12 @@ def read(path: Path, steps: int | None = None) -> ReferenceModel:
     preset = from_dict(card["preset"])
     if preset.kind(row) not in methods_known():
         raise CheckpointError(f"{path.name} holds '{row}', which is not a generator.")
+    if "run_as" in card:
+        raise CheckpointError(
+            f"{path.name} makes latents of Wan's VAE, which is not beside it: run it as "
+            f"wan:{path}?base=FOLDER, FOLDER being the Wan folder that has the VAE and the text "
+            "encoder."
+        )
     network = DiT(preset.of(row))
     load_into(network, tensors, path.name)
     network.eval().requires_grad_(False)

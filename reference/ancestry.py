@@ -1,4 +1,4 @@
-"""What a row starts from, and which weights were made elsewhere; imports nothing heavy.
+"""What a row starts from, and what it learns from; imports nothing heavy.
 
 ``methods.py`` knows the same of the methods' classes; a test holds the two together.
 """
@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from .catalogue import SHIPPED
 from .config import Preset
 
 DISTILLED = ("critic", "teacher")
@@ -24,6 +22,10 @@ USES = {
     "bidirectional-dmd": DISTILLED,
 }
 """The networks a method has beside its generator; what is not here has none."""
+KNOWN = ("codec", "teacher", "diffusion-forcing", "teacher-forcing", *USES)
+"""All methods that are ours."""
+CLIPLESS = ("ode", "self-forcing-dmd", "self-forcing-sid", "bidirectional-dmd")
+"""Methods that learn from networks alone: of what is trained on, they read the prompts."""
 
 
 def role(preset: Preset, row: str, name: str) -> str:
@@ -43,6 +45,13 @@ def needs(preset: Preset, row: str, uses: Sequence[str] | None = None) -> list[s
     return [name for name in dict.fromkeys(names) if name]
 
 
+def needs_clips(preset: Preset, row: str) -> bool:
+    """Whether a row reads true clips; of a method that is not ours, it is thought to."""
+    config = preset.method(row)
+    beside = config.image or config.anchor or config.gan.weight
+    return preset.kind(row) not in CLIPLESS or bool(beside)
+
+
 def lineage(preset: Preset, rows: Iterable[str]) -> list[str]:
     """The rows and all that they start from, ancestors first."""
     found: list[str] = []
@@ -58,37 +67,3 @@ def lineage(preset: Preset, rows: Iterable[str]) -> list[str]:
     for row in rows:
         add(row)
     return found
-
-
-def at_hand(preset: Preset, row: str, weights: Path) -> bool:
-    """Whether a row's weights are in the run's folder of weights, or ship."""
-    name = f"{preset.name}-{row}.safetensors"
-    return any((folder / name).is_file() for folder in (weights, SHIPPED))
-
-
-def made_elsewhere(preset: Preset, rows: Iterable[str]) -> dict[str, str]:
-    """What this version cannot make, and cannot read yet: part of a run -> whose weights."""
-    parts = {
-        f"row '{row}'": preset.method(row).given
-        for row in lineage(preset, rows)
-        if preset.method(row).given
-    }
-    if preset.codec.kind == "wan":
-        parts["the codec"] = "Wan2.1's VAE"
-    if preset.text.kind == "umt5":
-        parts["the text encoder"] = "Wan2.1's UMT5"
-    return parts
-
-
-def refusal(preset: Preset, method: str) -> str:
-    """One sentence where a row cannot be trained for want of others' weights; else nothing."""
-    rows = [*preset.methods] if method == "all" else [method]
-    absent = made_elsewhere(preset, rows)
-    if not absent:
-        return ""
-    listed = ", ".join(f"{part} ({whose})" for part, whose in absent.items())
-    return (
-        f"Preset '{preset.name}' is built on reference weights that this version cannot read yet: "
-        f"{listed}; `sfbench train-reference --dry-run --preset {preset.name} --method {method}` "
-        "says what else the run takes."
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,8 +27,8 @@ def unknown(what: str, name: str, known: Any) -> str:
 class DataConfig:
     """What is trained on."""
 
-    dataset: str = "shapes-1"  # or folder:PATH, shards:PATTERN
-    content: str = ""  # of one's own videos, by a hash; found out when a run begins
+    dataset: str = "shapes-1"  # or folder:PATH, shards:PATTERN; prompts:FILE has no clips
+    content: str = ""  # of one's own videos or prompts, by a hash; found out when a run begins
     size: int | tuple[int, int] = 32  # pixels a side, or height and width
     fps: float = 16.0
     frames: int = 12  # latent frames of the native length: what a model is trained to make
@@ -41,7 +42,7 @@ class DataConfig:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
     def by_content(self) -> DataConfig:
-        """Videos of one's own by what they are, wherever they lie; for recipes and cards."""
+        """What is one's own by what it is, wherever it lies; for recipes and cards."""
         return replace(self, dataset=self.content or self.dataset, content="")
 
 
@@ -213,6 +214,15 @@ class Preset:
     model: ModelConfig = field(default_factory=ModelConfig)
     methods: dict[str, MethodConfig] = field(default_factory=dict)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    given: dict[str, str] = field(default_factory=dict)
+    """Where weights lie that were made elsewhere: by row, or by "codec" and "text"."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """What these are, by hashes; found out when a run begins."""
+
+    def by_content(self, names: Iterable[str]) -> Preset:
+        """What was made elsewhere by what it is; ``names``: those of ``contents`` that matter."""
+        contents = {name: self.contents[name] for name in names if name in self.contents}
+        return replace(self, data=self.data.by_content(), given={}, contents=contents)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -1,19 +1,19 @@
 """Training data: true clips of a dataset, drawn by (seed, step, sample) and cached as latents.
 
-F frames of a clip, C H W of a latent. The pool is a fixed set of long clips; a sample is a window
+F latent frames of a clip, C H W of one. The pool is a fixed set of long clips; a sample is a window
 of one. Randomness is a function of (seed, step, sample), so that a resumed run, or one on
 another number of processes, sees the same clips.
 
 The embedded world makes each clip when it is asked for. Videos of one's own are decoded once, by
-processes of their own, and only those that the split ``train`` holds.
+processes of their own, and only those that the split ``train`` holds. A file of prompts has no
+clips; a sample is one of its lines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sfbench.interfaces import Dataset, Frames
+from sfbench.prompt_file import PromptFile
 from sfbench.registry import load_dataset
 from sfbench.schema import SceneRef
 from sfbench.video import VideoError
 from sfbench.video_folder import OwnVideos
 
-from .codec import AutoEncoder, to_video
+from .codec import Codec, frames_of, to_video
 from .config import ConfigError, DataConfig
+from .stored import Part, Progress, stored
 
-Progress = Callable[[int, int], None]
 Place = tuple[SceneRef, int]
 """A video, and the frame of it where a clip starts."""
 
@@ -59,19 +60,23 @@ def _torch_keyed(key: Sequence[int]) -> torch.Generator:
 class Pool:
     """The clips a model trains on: windows of ``data.frames`` frames of ``data.clips`` clips."""
 
-    def __init__(self, data: DataConfig, split: str = "train") -> None:
+    def __init__(self, data: DataConfig, split: str = "train", temporal: int = 1) -> None:
+        """``temporal``: pixel frames a latent frame, the first apart (:func:`.codec.frames_of`)."""
         self.data, self.split = data, split
+        self.length = frames_of(data.clip_frames, temporal)
         self.dataset = _dataset(data)
         self.own = self.dataset if isinstance(self.dataset, OwnVideos) else None
-        self.places = _places(self.own, data, split) if self.own else []
+        self.places = _places(self.own, data, split, self.length) if self.own else []
         self.count = len(self.places) if self.own else data.clips
+        if isinstance(self.dataset, PromptFile):
+            self.count = len(self.dataset.prompts)
         self._kept: NDArray[Any] | None = None
         self._prompts: dict[int, str] = {}
 
     @property
     def name(self) -> str:
         """Names its content, for files that hold it; the path of one's own videos is none of it."""
-        tail = f"{self.count}x{self.data.clip_frames}"
+        tail = f"{self.count}x{self.length}"
         if self.own is None:
             return f"{self.data.dataset}-{self.data.size}px-{tail}"
         height, width = self.data.shape
@@ -95,6 +100,10 @@ class Pool:
                 self._prompts[clip] = self.dataset.prompt(self._place(clip)[0])
         return [self._prompts[clip] for clip, _ in windows]
 
+    def texts(self) -> list[str]:
+        """Every text that training may ask for, the empty one among them; in order, each once."""
+        return sorted({"", *self.prompts([(clip, 0) for clip in range(self.count)])})
+
     def captions(self) -> list[str]:
         """The text of each of one's own videos that is trained on."""
         whole = self.dataset.prompt
@@ -105,7 +114,7 @@ class Pool:
         if self.own is None:
             return
         parts = ((slice(n, n + 1), clip[None]) for n, clip in self._decoded())
-        self._kept = _stored(self._pixel_file(folder), parts, self.count, progress)
+        self._kept = stored(self._pixel_file(folder), parts, self.count, progress)
 
     def whole(self, folder: Path) -> Iterator[tuple[int, Frames]]:
         """Each clip of one's own videos and its number: as kept, or as it is decoded."""
@@ -121,7 +130,7 @@ class Pool:
     def _decoded(self) -> Iterator[tuple[int, Frames]]:
         """Each clip as one of ``data.workers`` processes has decoded it, in no fixed order."""
         assert self.own is not None
-        decoding = Decoding(self.own, self.places, self.data.clip_frames)
+        decoding = Decoding(self.own, self.places, self.length)
         workers = min(self.data.workers, os.cpu_count() or 1, len(decoding.jobs))
         loader = DataLoader(
             decoding,
@@ -156,10 +165,11 @@ class LatentPool:
     """A pool seen through a codec: all its latents, in one memory-mapped file."""
 
     pool: Pool
-    latents: NDArray[Any]  # float16 [clips, clip_frames, C, H, W]
+    latents: NDArray[Any] | None  # float16 [clips, clip_frames, C, H, W]; None: prompts alone
 
     def clips(self, windows: Sequence[tuple[int, int]]) -> Tensor:
         """Latents ``[B, F, C, h, w]`` of the samples."""
+        assert self.latents is not None, "ancestry.needs_clips says that this row reads no clips"
         frames = self.pool.data.frames
         picked = [self.latents[clip, start : start + frames] for clip, start in windows]
         return torch.from_numpy(np.stack(picked)).float()
@@ -168,7 +178,7 @@ class LatentPool:
     @torch.no_grad()
     def open(
         pool: Pool,
-        codec: AutoEncoder,
+        codec: Codec,
         codec_hash: str,
         folder: Path,
         progress: Progress = lambda done, total: None,
@@ -176,7 +186,7 @@ class LatentPool:
         """Encode the pool once, or map the file an earlier run left (named by what is in it)."""
         path = folder / f"latents-{pool.name}-{codec_hash[:12]}.npy"
         parts = _encoded(pool, codec, folder)
-        return LatentPool(pool, _stored(path, parts, pool.count, progress))
+        return LatentPool(pool, stored(path, parts, pool.count, progress))
 
 
 class Decoding(IterableDataset[tuple[int, Any]]):
@@ -209,9 +219,9 @@ class Decoding(IterableDataset[tuple[int, Any]]):
 
 
 def recognised(data: DataConfig) -> DataConfig:
-    """With the hash of what one's own videos are, which a recipe names them by."""
+    """With the hash of what one's own videos or prompts are, which a recipe names them by."""
     own = _dataset(data)
-    return replace(data, content=own.level) if isinstance(own, OwnVideos) else data
+    return replace(data, content=own.level) if isinstance(own, OwnVideos | PromptFile) else data
 
 
 def _dataset(data: DataConfig) -> Dataset:
@@ -224,8 +234,9 @@ def _dataset(data: DataConfig) -> Dataset:
     return made
 
 
-def _places(videos: OwnVideos, data: DataConfig, split: str) -> list[Place]:
-    """Where clips start, at most ``data.clips``: the first clips of all videos, then the second."""
+def _places(videos: OwnVideos, data: DataConfig, split: str, frames: int) -> list[Place]:
+    """Where clips of so many frames start, at most ``data.clips``: the first clips of all videos,
+    then the second."""
     refs = videos.of_split(split)
     if not refs:
         raise ConfigError(
@@ -234,76 +245,36 @@ def _places(videos: OwnVideos, data: DataConfig, split: str) -> list[Place]:
         )
     lengths = [videos.length(ref) for ref in refs]
     # Where a header does not say how long a video is, one clip is hoped for.
-    counts = [1 if n is None else n // data.clip_frames for n in lengths]
+    counts = [1 if n is None else n // frames for n in lengths]
     if not any(counts):
         raise ConfigError(
             f"None of the {len(refs)} training videos of '{data.dataset}' has the "
-            f"{data.clip_frames} frames at {data.fps:g} a second that are needed (the longest has "
+            f"{frames} frames at {data.fps:g} a second that are needed (the longest has "
             f"{max(n or 0 for n in lengths)}); set data.clip_frames, and data.frames, which may "
             "not be more, to less."
         )
     return [
-        (ref, turn * data.clip_frames)
+        (ref, turn * frames)
         for turn in range(max(counts))
         for ref, count in zip(refs, counts, strict=True)
         if turn < count
     ][: data.clips]
 
 
-Part = tuple[slice, NDArray[Any]]
-
-
-def _encoded(pool: Pool, codec: AutoEncoder, folder: Path) -> Iterator[Part]:
-    data = pool.data
+def _encoded(pool: Pool, codec: Codec, folder: Path) -> Iterator[Part]:
     if pool.own is not None:
         for number, clip in pool.whole(folder):
             # One by one, for the order in which clips come is that of the processes.
-            yield slice(number, number + 1), codec.encode(to_video(clip)[None]).half().numpy()
+            yield slice(number, number + 1), _half(codec.encode(to_video(clip)[None]))
         return
-    for first in range(0, data.clips, 32):
-        windows = [(i, 0) for i in range(first, min(first + 32, data.clips))]
-        batch = codec.encode(pool.pixels(windows, data.clip_frames)).half().numpy()
+    for first in range(0, pool.count, 32):
+        windows = [(i, 0) for i in range(first, min(first + 32, pool.count))]
+        batch = _half(codec.encode(pool.pixels(windows, pool.length)))
         yield slice(first, first + len(batch)), batch
 
 
-def _stored(path: Path, parts: Iterable[Part], count: int, progress: Progress) -> NDArray[Any]:
-    """Map a file of ``count`` items, made of its parts unless it is there already."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Two runs may make it at once: each writes a file of its own, and the renames agree.
-        own = path.with_suffix(f".{np.random.SeedSequence().entropy}.part")
-        try:
-            _write(own, parts, count, progress)
-            own.rename(path)
-        finally:
-            own.unlink(missing_ok=True)
-    mapped: NDArray[Any] = np.load(path, mmap_mode="r")
-    return mapped
-
-
-def _write(path: Path, parts: Iterable[Part], count: int, progress: Progress) -> None:
-    store: np.memmap[Any, Any] | None = None
-    done = 0
-    for where, values in parts:
-        if store is None:
-            _ensure_room(path.parent, values.nbytes // len(values) * count)
-            shape = (count, *values.shape[1:])
-            store = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
-        store[where] = values
-        done += len(values)
-        progress(done, count)
-    assert store is not None
-    store.flush()
-
-
-def _ensure_room(folder: Path, needed: int) -> None:
-    """A full disk ends a process that writes to mapped memory, without a word."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ConfigError(
-            f"The training pool takes {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
-            "free; set data.clips to less, or choose another --out."
-        )
+def _half(latents: Tensor) -> NDArray[Any]:
+    return latents.half().cpu().numpy()
 
 
 def _as_it_is(item: Any) -> Any:

@@ -122,6 +122,8 @@ class World:
     def settle(self, net: nn.Module, offload: bool = False) -> Visitor | None:
         """Bring a network to its device, and shard it if that is asked for.
 
+        A teacher's weights may be mapped from their files until then, in another precision: they
+        become single precision block by block, so that no process has the whole of it in memory.
         ``offload``: keep its weights in the CPU's memory; whoever is returned must be told to go.
         """
         for part in net.modules():
@@ -133,8 +135,8 @@ class World:
         away = offload and self.device.type != "cpu"
         if self.mesh is None:
             if away:
-                return Visitor(net, self.device)
-            net.to(self.device)
+                return Visitor(net.float(), self.device)
+            net.to(self.device, torch.float32)
             return None
         from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 
@@ -149,8 +151,8 @@ class World:
         for part in [*net.modules()]:
             if isinstance(part, DiT):
                 for block in part.blocks:
-                    fully_shard(block, **how)
-        fully_shard(net, **how)
+                    fully_shard(block.float(), **how)
+        fully_shard(net.float(), **how)
         return None
 
     def _share(self, net: DiT) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from . import elsewhere
 from .ancestry import lineage
 from .config import Preset
 from .estimate import Machine, Row, estimate
@@ -33,10 +34,15 @@ def show(
     out: Path | None = None,
     as_json: bool = False,
     console: Console | None = None,
+    weights: list[str] | None = None,
     **wanted: Any,
 ) -> None:
-    """Print the estimate of a row, or of all; ``wanted``: arguments of ``machines.machine``."""
-    config = load_preset(preset, overrides)
+    """Print the estimate of a row, or of all.
+
+    ``weights``: ``NAME=PATH``, where those lie that were made elsewhere; ``wanted``: arguments of
+    ``machines.machine``.
+    """
+    config = load_preset(preset, overrides, weights)
     if method != "all":
         config.method(method)
     here = machine(config, **wanted)
@@ -44,8 +50,9 @@ def show(
     every = {name: estimate(config, name, here) for name in names if name in config.methods}
     rows = [*every.values()] if method == "all" else [every[method]]
     absent = missing(config, rows, here, out or Path("runs") / "train" / config.name)
+    present = elsewhere.found(config, [row.name for row in rows])
     if as_json:
-        print(json.dumps(document(config, here, rows, absent), indent=1))
+        print(json.dumps(document(config, here, rows, absent) | {"found": present}, indent=1))
         return
     console = console or Console(highlight=False)
     if not console.is_terminal:
@@ -57,7 +64,7 @@ def show(
         console.print(_memories(rows, here))
     else:
         _one(rows[0], config, here, [*every.values()][:-1], console)
-    _end(absent, console)
+    _end(present, absent, console)
 
 
 def document(preset: Preset, here: Machine, rows: list[Row], absent: list[str]) -> dict[str, Any]:
@@ -253,7 +260,11 @@ def _title(preset: Preset, method: str, here: Machine) -> Text:
     )
 
 
-def _end(absent: list[str], console: Console) -> None:
+def _end(present: list[str], absent: list[str], console: Console) -> None:
+    if present:
+        console.print(Text("Found here", style="green"))
+    for line in present:
+        console.print(Text(f"  {line}"))
     if not absent:
         console.print(Text("Nothing is missing here.", style="green"))
         return

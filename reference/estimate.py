@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 
 from . import arithmetic as cost
+from .ancestry import KNOWN
 from .arithmetic import FP32
 from .config import MethodConfig, Preset
-from .plan import DOUBLE, KNOWN, MASKED, Network, Part, Plan, Update, levels
+from .plan import DOUBLE, MASKED, Network, Part, Plan, Update, levels
 
 SHARE = 0.35
 """Of the peak; the paper's own run (120 generator and 600 critic updates in "about 1.5 h" on 64

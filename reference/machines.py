@@ -7,7 +7,9 @@ import importlib.util
 import os
 from pathlib import Path
 
-from .ancestry import at_hand, made_elsewhere, needs
+from . import elsewhere
+from .ancestry import needs, needs_clips
+from .catalogue import SHIPPED
 from .config import ConfigError, Preset, unknown
 from .estimate import SHARE, Machine, Row
 
@@ -55,7 +57,7 @@ def missing(preset: Preset, rows: list[Row], here: Machine, out: Path) -> list[s
         *_memory(rows, here),
         *_packages(preset, names),
         *_weights(preset, names, out / "weights"),
-        *_videos(preset.data.dataset),
+        *_videos(preset, names),
     ]
 
 
@@ -89,7 +91,7 @@ def _packages(preset: Preset, rows: list[str]) -> list[str]:
     dataset = preset.data.dataset
     if preset.text.kind == "umt5":
         wanted |= dict.fromkeys(("transformers", "ftfy"), ("the text encoder", extra("diffusers")))
-    if preset.codec.kind == "wan":
+    if "codec" in elsewhere.built_on(preset, rows):
         wanted["diffusers"] = "the codec", extra("diffusers")
     if dataset.startswith(("folder:", "shards:")):
         wanted["av"] = "videos", own
@@ -104,24 +106,35 @@ def _packages(preset: Preset, rows: list[str]) -> list[str]:
 
 
 def _weights(preset: Preset, rows: list[str], weights: Path) -> list[str]:
-    """Others' that cannot be read yet, then our own that are not made yet."""
-    elsewhere = made_elsewhere(preset, rows)
-    found = [f"reference weights of {part}: {whose}" for part, whose in elsewhere.items()]
+    """Others' that are not given, then our own that are not made yet."""
+    found = elsewhere.missing(preset, rows)
     for row in rows:
         for ancestor in needs(preset, row):
             given = preset.method(ancestor).given if ancestor in preset.methods else ""
-            if ancestor in rows or given or at_hand(preset, ancestor, weights):
+            if ancestor in rows or given or _at_hand(preset, ancestor, weights):
                 continue
             line = f"weights of row '{ancestor}': --method {ancestor} makes them"
             found += [line] if line not in found else []
     return found
 
 
-def _videos(dataset: str) -> list[str]:
+def _at_hand(preset: Preset, row: str, weights: Path) -> bool:
+    """Whether a row's weights are in the run's folder of weights, or ship."""
+    name = f"{preset.name}-{row}.safetensors"
+    return any((folder / name).is_file() for folder in (weights, SHIPPED))
+
+
+def _videos(preset: Preset, rows: list[str]) -> list[str]:
+    dataset = preset.data.dataset
     kind, _, where = dataset.partition(":")
-    if kind not in ("folder", "shards") or glob.glob(where):
+    clips = [row for row in rows if needs_clips(preset, row) and not preset.method(row).given]
+    if kind == "prompts" and clips:
+        return [f"videos: '{clips[0]}' learns from true clips, and {dataset} has prompts alone"]
+    if kind not in ("folder", "shards", "prompts") or glob.glob(where):
         return []
-    return [f"videos: nothing is at {where} (data.dataset)"]
+    what = "prompts" if kind == "prompts" else "videos"
+    enough = "" if clips or kind == "prompts" else "; prompts:FILE will do"
+    return [f"{what}: nothing is at {where} (data.dataset){enough}"]
 
 
 def host_memory() -> float:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import ancestry
+from . import ancestry, elsewhere
 from .checkpoint import load_into
-from .codec import AutoEncoder, reconstruction_loss
+from .codec import AutoEncoder, Codec, reconstruction_loss
 from .config import ConfigError, MethodConfig, Preset, unknown
 from .data import LatentPool, Pool, noise_for
 from .model import DiT
@@ -29,8 +29,8 @@ from .objective_flow import DiffusionForcing, Teacher, TeacherForcing
 from .objective_gan import GAN
 from .objective_init import CausalOde, Consistency, OdeRegression
 from .objective_sid import SiD
-from .objectives import Draw, Metrics, Objective
-from .text import text_encoder, too_long
+from .objectives import CPU, Draw, Metrics, Objective
+from .text import TextEncoder, text_encoder, too_long
 from .trained import Library
 
 Note = Callable[[str], None]
@@ -75,7 +75,7 @@ def ensure_known(preset: Preset, name: str) -> None:
     for row in preset.methods:
         if preset.kind(row) not in known:
             raise ConfigError(unknown("method", preset.kind(row), known))
-    if sentence := ancestry.refusal(preset, name):
+    if sentence := elsewhere.refusal(preset, name):
         raise ConfigError(sentence)
 
 
@@ -102,29 +102,70 @@ def _uses(kind: str) -> Sequence[str]:
     return getattr(methods_known()[kind].objective, "uses", ())
 
 
-def build(preset: Preset, name: str, library: Library, cache: Path, note: Note) -> Objective:
-    """The objective of a row with its networks made and its ancestors loaded."""
+def build(
+    preset: Preset,
+    name: str,
+    library: Library,
+    cache: Path,
+    note: Note,
+    device: torch.device = CPU,
+) -> Objective:
+    """The objective of a row with its networks made and its ancestors loaded.
+
+    ``device``: where what is kept on disk is computed; networks are made on the CPU.
+    """
     torch.manual_seed(preset.seed)  # initial weights; nothing after this uses the global generator
     config, kind, own = preset.method(name), preset.kind(name), preset.of(name)
-    text, pool = text_encoder(preset.text), Pool(preset.data)
+    pool = Pool(preset.data, temporal=preset.codec.temporal)
     _tell(preset, pool, note)
     if kind == "codec":
-        pool.keep(cache, _every_tenth(note, "decoding"))  # it asks for single frames of any clip
+        # It asks for single frames of any clip.
+        pool.keep(cache, _every_tenth(note, "decoding the training pool", "clips"))
         return CodecTraining(preset, config, pool)
-    codec, card = load_codec(preset, library, name)
-    latents = LatentPool.open(pool, codec, card, cache, _every_tenth(note, "encoding"))
+    text = _text(preset, pool, cache, note, device)
+    latents = LatentPool(pool, None)
+    if ancestry.needs_clips(preset, name):
+        codec, card = _codec(preset, library, name, device)
+        show = _every_tenth(note, "encoding the training pool", "clips")
+        latents = LatentPool.open(pool, codec, card, cache, show)
     draw = Draw(own, config, latents, text, cache)
     generator = _network(own, config.init, library, name)
     networks: dict[str, Any] = {}
     for role in _uses(kind):
         ancestor = ancestry.role(preset, name, role)
-        networks[role] = _network(preset.of(ancestor) if ancestor else own, ancestor, library, name)
+        of = preset.of(ancestor) if ancestor else own
+        networks[role] = _network(of, ancestor, library, name, role != "teacher")
         draw.ancestors[role] = str(library.card(ancestor)["sha256"]) if ancestor else ""
     method = methods_known()[kind]
     if method.fakes:
         networks["fakes"] = method.fakes
     objective: Objective = method.objective(draw, generator, **networks)
     return objective
+
+
+def _text(preset: Preset, pool: Pool, cache: Path, note: Note, device: torch.device) -> TextEncoder:
+    """The text encoder; or, of one too large to stay, the rows of all prompts."""
+    if preset.text.kind != "umt5":
+        return text_encoder(preset.text)
+    from . import given
+    from .text_rows import TextRows
+
+    show = _every_tenth(note, "encoding the prompts", "rows")
+    return TextRows.open(
+        *(pool.texts(), preset.text, preset.contents["text"]),
+        *(lambda: given.text(preset, device), cache, show),
+    )
+
+
+def _codec(
+    preset: Preset, library: Library, wanted_by: str, device: torch.device
+) -> tuple[Codec, str]:
+    """The codec that the pool is seen through, and its hash."""
+    if preset.codec.kind != "wan":
+        return load_codec(preset, library, wanted_by)
+    from . import given
+
+    return given.codec(preset, device), preset.contents["codec"]
 
 
 def load_codec(preset: Preset, library: Library, wanted_by: str) -> tuple[AutoEncoder, str]:
@@ -138,7 +179,14 @@ def load_codec(preset: Preset, library: Library, wanted_by: str) -> tuple[AutoEn
     return codec, str(card["sha256"])
 
 
-def _network(preset: Preset, ancestor: str, library: Library, wanted_by: str) -> DiT:
+def _network(
+    preset: Preset, ancestor: str, library: Library, wanted_by: str, trained: bool = True
+) -> DiT:
+    """A network as ``preset`` has it, with an ancestor's weights, or random ones."""
+    if ancestor in library.given:
+        from . import given
+
+        return given.network(preset, ancestor, trained)
     network = DiT(preset)
     if ancestor:
         load_into(network, library.load(ancestor, wanted_by)[0], ancestor)
@@ -146,16 +194,19 @@ def _network(preset: Preset, ancestor: str, library: Library, wanted_by: str) ->
 
 
 def _tell(preset: Preset, pool: Pool, note: Note) -> None:
-    """What is made of one's own videos; refuses an encoder that does not know their words."""
-    if pool.own is None:
+    """What is made of what is one's own; refuses an encoder that does not know its words."""
+    data = preset.data
+    if not data.content:
         return
-    data, captions = preset.data, pool.captions()
     if preset.text.kind == "vocabulary":
         raise ConfigError(
             "text.kind 'vocabulary' knows the words of the embedded world alone; pass "
             f"--set text.kind=words to train on {data.dataset}."
         )
-    there = len(pool.own.of_split(pool.split))
+    if pool.own is None:
+        note(f"{pool.count} prompts of {data.dataset}")
+        return
+    captions, there = pool.captions(), len(pool.own.of_split(pool.split))
     note(
         f"{pool.count} clips of {data.clip_frames} frames, from {len(captions)} of the {there} "
         f"training videos of {data.dataset}"
@@ -164,14 +215,14 @@ def _tell(preset: Preset, pool: Pool, note: Note) -> None:
         note(sentence)
 
 
-def _every_tenth(note: Note, doing: str) -> Callable[[int, int], None]:
+def _every_tenth(note: Note, doing: str, what: str) -> Callable[[int, int], None]:
     tenths = 0
 
     def progress(done: int, total: int) -> None:
         nonlocal tenths
         if done * 10 // total > tenths:
             tenths = done * 10 // total
-            note(f"{doing} the training pool, {done}/{total} clips")
+            note(f"{doing}, {done}/{total} {what}")
 
     return progress
 

@@ -77,7 +77,7 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
         kv_grad=method.kv_grad,
         recache=method.sampler.recache,
     )
-    clip, told = [batch.latents[:, :first]], None
+    clip, told = [batch.latents[:, :1]] if first else [], None
     for index in chunks:
         clip.append(made.send(told))
         told = batch.text if switched and index.stop == length - frames else None

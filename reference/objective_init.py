@@ -14,6 +14,7 @@ B batch, F frames, C H W of a latent frame, K levels of the student.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .config import ConfigError
@@ -173,6 +175,9 @@ class Trajectories:
             f"-chunks{'-'.join(str(int(part)) for part in owner.generator.config.context)}"
             f"-seed{draw.preset.seed}"
         )
+        if text := draw.preset.contents.get("text"):  # an encoder, and prompts, that are given
+            told = f"{draw.pool.pool.name} {text}"
+            name += f"-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
         self.folder, self.causal = draw.folder / name, causal
         self.parts = -(-method.pairs // PART)
 
@@ -201,13 +206,23 @@ class Trajectories:
         draw = self.owner.draw
         pool = draw.pool.pool
         windows = [pool.windows(draw.preset.seed + 60, n // PART, [n % PART])[0] for n in numbers]
-        text = draw.text(pool.prompts(windows))
-        return Batch(draw.pool.clips(windows).to(draw.device), text.to(draw.device))
+        return draw.batch_of(windows, pool.prompts(windows))
+
+    def _make(self, part: int) -> None:
+        numbers = range(part * PART, (part + 1) * PART)
+        at_once = self.owner.draw.preset.engine.micro_batch or PART
+        starts = range(numbers.start, numbers.stop, at_once)
+        made = [self._states(numbers[n - numbers.start :][:at_once]) for n in starts]
+        unfinished = self.folder / f".{part:05d}.{os.getpid()}.part"
+        with unfinished.open("wb") as file:
+            np.save(file, np.concatenate(made))
+        unfinished.rename(self.path(part))
 
     @torch.no_grad()
-    def _make(self, part: int) -> None:
-        owner, numbers = self.owner, range(part * PART, (part + 1) * PART)
-        batch, draw = self._batch(numbers), owner.draw
+    def _states(self, numbers: Sequence[int]) -> NDArray[np.float16]:
+        """``[B, K + 1, F, C, H, W]`` of these trajectories."""
+        owner, draw = self.owner, self.owner.draw
+        batch = self._batch(numbers)
         keys = [(draw.preset.seed, n, 63) for n in numbers]
         x = noise_for(keys, (owner.frames, *draw.preset.latent_shape)).to(draw.device)
         kept = []
@@ -216,8 +231,5 @@ class Trajectories:
                 kept.append(x)
             x0 = owner.drift(x, batch, x.new_full(x.shape[:2], level), self.causal)
             x = owner.ode.advance(x, x0, step, x) if step + 1 < len(owner.ode) else x0
-        states = torch.stack([*kept, x], dim=1).half().cpu().numpy()
-        unfinished = self.folder / f".{part:05d}.{os.getpid()}.part"
-        with unfinished.open("wb") as file:
-            np.save(file, states)
-        unfinished.rename(self.path(part))
+        states: NDArray[np.float16] = torch.stack([*kept, x], dim=1).half().cpu().numpy()
+        return states

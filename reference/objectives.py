@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -58,8 +59,13 @@ class Objective(Protocol):
 class Batch:
     """One step's samples."""
 
-    latents: Tensor  # [B, F, C, H, W], clean and true
+    clips: Callable[[], Tensor]  # reads the latents
     text: Tensor  # [B, L, D]; some prompts are dropped
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """``[B, F, C, H, W]``, clean and true; read when first asked for, which not all do."""
+        return self.clips()
 
 
 @dataclass
@@ -95,7 +101,12 @@ class Draw:
         prompts = self.pool.pool.prompts(windows)
         dropped = self.uniform(step, 7 + purpose, 1)[:, 0] < self.method.drop_text
         prompts = ["" if drop else p for drop, p in zip(dropped, prompts, strict=True)]
-        return Batch(self.pool.clips(windows).to(self.device), self.text(prompts).to(self.device))
+        return self.batch_of(windows, prompts)
+
+    def batch_of(self, windows: Sequence[tuple[int, int]], prompts: Sequence[str]) -> Batch:
+        """These windows of clips, under these prompts."""
+        text = self.text(prompts).to(self.device)
+        return Batch(lambda: self.pool.clips(windows).to(self.device), text)
 
     def blank(self) -> Tensor:
         """The empty prompt's rows, ``[1, L, D]``."""

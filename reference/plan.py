@@ -16,7 +16,6 @@ from .config import Preset, SamplerConfig
 
 DOUBLE = ("teacher-forcing", "causal-ode", "consistency", "tf-dmd")
 """Methods whose sequence is (clean, noisy)."""
-KNOWN = ("codec", "teacher", "diffusion-forcing", "teacher-forcing", *USES)
 MASKED = (*DOUBLE, "diffusion-forcing", "ode", "causvid")
 
 

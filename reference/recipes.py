@@ -10,13 +10,13 @@ import dataclasses
 import hashlib
 import json
 import types
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from .config import ConfigError, ModelConfig, Preset, unknown
+from .elsewhere import built_on, takers
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -26,8 +26,13 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
-    """Read a preset, by name or from ``FILE.yaml``, and apply ``key.path=value`` overrides."""
+def load_preset(
+    name: str, overrides: list[str] | None = None, given: list[str] | None = None
+) -> Preset:
+    """Read a preset, by name or from ``FILE.yaml``, and apply ``key.path=value`` overrides.
+
+    ``given``: ``NAME=PATH``, where weights lie that were made elsewhere.
+    """
     own = Path(name) if name.endswith(".yaml") else None
     if own is None and name not in preset_names():
         raise ConfigError(unknown("preset", name, preset_names()))
@@ -37,6 +42,8 @@ def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
     name = own.stem if own else name
     for text in overrides or []:
         _override(tree, text)
+    for text in given or []:
+        _give(tree, text)
     return from_dict({"name": name, **tree})
 
 
@@ -60,7 +67,10 @@ def recipe_hash(preset: Preset, name: str) -> str:
 
     Only what differs from the defaults counts, so that an option that is new here renames nothing.
     """
-    tree = _stated(replace(preset.of(name), data=preset.data.by_content()))
+    tree = _stated(preset.of(name).by_content(built_on(preset, [name])))
+    if not tree["contents"]:
+        tree.pop("contents")
+    tree.pop("given")
     tree["methods"] = {name: _stated(preset.method(name))}
     for key in ("expect", "model"):  # the network is in the tree already
         tree["methods"][name].pop(key, None)
@@ -96,6 +106,14 @@ def _override(tree: dict[str, Any], text: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"--set {text}: '{key}' is a value, not a group of keys.")
     node[keys[-1]] = yaml.safe_load(value)
+
+
+def _give(tree: dict[str, Any], text: str) -> None:
+    """Not by way of YAML: a path is text, whatever is in it."""
+    name, equals, path = text.partition("=")
+    if not (equals and name and path):
+        raise ConfigError(f"--given takes NAME=PATH, for example base=wan-1.3b; got '{text}'.")
+    tree.setdefault("given", {})[name] = path
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
@@ -164,9 +182,22 @@ def _check(preset: Preset) -> None:
         ),
         (len(data.shape) == 2, "data.size is a number, or height and width"),
         (data.clip_frames >= data.frames, "data.clip_frames must be at least data.frames"),
+        (
+            preset.codec.kind != "wan" or data.clip_frames == data.frames,
+            "data.clip_frames must be data.frames: of Wan's latents only a video's first is one "
+            "frame, so a clip is encoded from its own start",
+        ),
         *_words(preset, ("codec", "text", "model", "engine")),
         *_network_rules(preset),
     ]
+    for name in preset.given:
+        if name not in (known := takers(preset)):
+            raise ConfigError(
+                unknown("name of weights that are given", name, known)
+                if known
+                else f"Preset '{preset.name}' takes no weights made elsewhere, so '{name}' cannot "
+                "be given."
+            )
     for name, method in preset.methods.items():
         rules += [(ok, f"methods.{name}: {rule}") for ok, rule in _words(method, ("", "sampler"))]
         own = preset.of(name)

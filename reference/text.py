@@ -123,8 +123,8 @@ def text_encoder(config: TextConfig) -> TextEncoder:
     """The encoder that a preset names."""
     if config.kind not in ENCODERS:
         raise ConfigError(
-            f"text.kind '{config.kind}' comes with the preset wan and is not available yet; use "
-            f"{' or '.join(ENCODERS)}."
+            f"text.kind '{config.kind}' is Wan's own encoder, whose weights are given and not made "
+            f"here; use {' or '.join(ENCODERS)}."
         )
     return ENCODERS[config.kind](config)
 

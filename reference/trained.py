@@ -1,9 +1,13 @@
-"""Where trained weights are found: a run's own folder first, then those that ship."""
+"""Where trained weights are found: a run's own folder first, then those that ship.
+
+Rows that stand for weights made elsewhere are known by their hashes alone; ``given.py`` reads them.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,8 @@ class Library:
 
     preset: str
     folder: Path
+    given: Mapping[str, str] = field(default_factory=dict)
+    """The hash of each row that stands for weights made elsewhere; empty: they are not given."""
 
     def path(self, method: str) -> Path:
         """Where this run writes a method's weights."""
@@ -48,7 +54,9 @@ class Library:
         return load_weights(self.require(method, wanted_by))
 
     def card(self, method: str) -> dict[str, Any]:
-        """The card alone."""
+        """The card alone; of what was made elsewhere, what is known."""
+        if method in self.given:
+            return {"sha256": self.given[method], "needs": [], "core_hours": 0.0}
         path = self.require(method, method).with_suffix(".json")
         card: dict[str, Any] = json.loads(path.read_text())
         return card

@@ -23,6 +23,7 @@ from .adapters import in_training
 from .config import ConfigError, MethodConfig, Preset
 from .data import recognised
 from .distributed import World, whole
+from .elsewhere import built_on, takers
 from .methods import build, ensure_known, load_codec, methods_known, needs, order
 from .model import DiT
 from .objectives import Objective
@@ -46,46 +47,64 @@ def train(
     resume: bool = False,
     console: Console | None = None,
     evaluator: Evaluator | None = None,
+    given: list[str] | None = None,
 ) -> list[Path]:
     """Train a method, or ``all`` that is missing in order; returns the weights files written.
 
-    ``evaluator``: what a recipe with ``evaluate_every`` is watched and chosen by.
+    ``evaluator``: what a recipe with ``evaluate_every`` is watched and chosen by. ``given``:
+    ``NAME=PATH``, where weights lie that were made elsewhere.
     """
     try:
-        return _train(preset, method, overrides, out, resume, console, evaluator)
-    except (ConfigError, NonFinite, NotResumed):  # all processes stop for the same reason
+        config = load_preset(preset, overrides, given)
+        return _train(config, method, out, resume, console, evaluator)
+    except (ConfigError, ckpt.CheckpointError, NonFinite, NotResumed):
+        # All processes stop for the same reason.
         if World.announced_rank():
             raise SystemExit(2) from None
         raise
 
 
 def _train(
-    preset: str,
+    config: Preset,
     method: str,
-    overrides: list[str] | None,
     out: Path | None,
     resume: bool,
     console: Console | None,
     evaluator: Evaluator | None,
 ) -> list[Path]:
-    config = load_preset(preset, overrides)
     ensure_known(config, method)
+    rows = [n for n in order(config) if not config.method(n).given] if method == "all" else [method]
     config = replace(config, data=recognised(config.data))
     world = World.join(config.engine)
     console = (console or Console()) if world.first else Console(quiet=True)
+    config = _with_given(config, rows, world, console)
     out = out or Path("runs") / "train" / config.name
-    library = Library(config.name, out / "weights")
+    hashes = {n: config.contents.get(n, "") for n, row in config.methods.items() if row.given}
+    library = Library(config.name, out / "weights", hashes)
     written = []
-    for name in order(config) if method == "all" else [method]:
+    for name in rows:
         if method == "all" and library.has_fresh(name, recipe_hash(config, name)):
             console.print(f"{name}: already trained ({library.path(name)})")
             continue
         for ancestor in needs(config, name):
-            library.require(ancestor, name)
+            if ancestor not in library.given:
+                library.require(ancestor, name)
         written.append(_train_one(config, name, out, library, resume, console, world, evaluator))
         world.wait()  # the next one may start from these weights
     world.leave()
     return written
+
+
+def _with_given(config: Preset, rows: list[str], world: World, console: Console) -> Preset:
+    """With the hashes of weights that were made elsewhere: the first process reads the files."""
+    if not built_on(config, rows):
+        return config
+    from . import given  # brings what diffusers and transformers bring
+
+    given.ensure_fitting(config, rows)
+    console.print(f"hashing what is given: {', '.join(built_on(config, rows))}")
+    found = given.contents(config, rows) if world.first else None
+    return replace(config, contents=world.told(found))
 
 
 def _train_one(
@@ -104,7 +123,7 @@ def _train_one(
     watch = _Watch(preset, method, library, world, evaluator)
     with progress(console, method, config.steps) as show:
         with world.in_turn():  # what is kept on disk is made once
-            objective = build(preset, method, library, out / "cache", show.note)
+            objective = build(preset, method, library, out / "cache", show.note, world.device)
         ready(objective, config, world)
         run = Run.start(objective, config, recipe, folder, resume, show.note, world)
         watch.begin(folder, run.step)
@@ -139,7 +158,7 @@ def ready(objective: Objective, config: MethodConfig, world: World) -> None:
     teacher, prepare = (getattr(objective, name, None) for name in ("teacher", "prepare"))
     if prepare:
         if teacher is not None:
-            teacher.to(world.device)
+            teacher.to(world.device, torch.float32)  # it may be mapped from a file until here
         with world.numerics():
             prepare()
         world.wait()
@@ -199,8 +218,8 @@ def _card(preset: Preset, method: str, run: Run, library: Library) -> dict[str, 
     hours = run.seconds * threads * run.world.ranks / 3600
     ancestors = needs(preset, method)
     cards = {name: library.card(name) for name in library.lineage(ancestors)}
-    data = preset.data.by_content()
-    own = replace(preset, data=data, methods={method: preset.method(method)})
+    taken = built_on(preset, [method])
+    own = replace(preset.by_content(taken), methods={method: preset.method(method)})
     return {
         "name": method,
         "preset": to_dict(own),
@@ -215,7 +234,18 @@ def _card(preset: Preset, method: str, run: Run, library: Library) -> dict[str, 
         "processes": run.world.ranks,
         "core_hours": round(hours, 3),
         "core_hours_with_ancestors": round(hours + sum(c["core_hours"] for c in cards.values()), 3),
-        "ancestors": {name: card["sha256"] for name, card in cards.items()},
+        "ancestors": {name: card["sha256"] for name, card in cards.items() if card["sha256"]},
+        **_of_wan(preset, taken, library.path(method)),
         "needs": ancestors,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
     }
+
+
+def _of_wan(preset: Preset, taken: list[str], path: Path) -> dict[str, Any]:
+    """What a card says besides of others' weights: which, and how a model on Wan's VAE is run."""
+    if not taken:
+        return {}
+    whose = takers(preset)
+    made = {name: {"whose": whose[name], "sha256": preset.contents[name]} for name in taken}
+    run_as = {"run_as": f"wan:{path.name}?base=FOLDER"} if preset.codec.kind == "wan" else {}
+    return {"made_elsewhere": made, **run_as}

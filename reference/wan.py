@@ -28,6 +28,7 @@ from .schedule import Schedule, evenly
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
 from .wan_options import NATIVE, PUBLISHED, RANDOM, SMALL, asked_of, half, overlaps, switches
+from .wan_parts import part
 from .wan_small import SmallCodec
 from .wan_text import UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
@@ -113,7 +114,7 @@ class WanModel(StreamModel):
             steps=asked["steps"],
             shift=asked["shift"],
             guidance=asked["guidance"],
-            few=evenly(asked["steps"]),
+            few=asked.get("few", evenly(asked["steps"])),
         )
         notes = f"chunks of {asked['chunk']} latent frames, window {asked['window']}"
         if isinstance(codec, SmallCodec):
@@ -208,21 +209,4 @@ def _part(folders: list[Path], name: str, path: Path) -> Any:
             f"'{path}' has no {name}; name a Wan folder in diffusers' format that has one with "
             "?base=FOLDER (`sfbench convert-wan` makes one of an official folder)."
         )
-    import diffusers
-    import transformers
-
-    classes = {
-        "vae": diffusers.AutoencoderKLWan,
-        "text_encoder": transformers.UMT5EncoderModel,
-        "tokenizer": transformers.AutoTokenizer,
-    }
-    kind: Any = classes[name]  # whose methods have no annotations
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
-    try:
-        if name == "tokenizer":
-            return kind.from_pretrained(home, local_files_only=True)
-        part = kind.from_pretrained(home, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise ModelError(f"'{home}' cannot be loaded ({type(error).__name__}: {line}).") from error
-    return part.eval().requires_grad_(False)
+    return part(home)

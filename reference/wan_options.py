@@ -14,6 +14,7 @@ from sfbench.registry import unknown
 
 from .engine import KERNELS, Switches
 from .recipes import load_preset
+from .wan_trained import options_of
 
 PUBLISHED = load_preset("wan-1.3b")
 """What was published: sizes, the native clip, the length of text."""
@@ -70,12 +71,13 @@ CHOICES = {
 
 
 def asked_of(rest: str) -> tuple[Path, dict[str, Any]]:
-    """The path, and all options with their defaults."""
+    """The path, and all options with their defaults: of what was trained here, its recipe's."""
     name, _, query = rest.partition("?")
-    given = _checked(options(query, OPTIONS, "wan"))
-    asked = _defaults(given) | given
+    path, given = Path(name).expanduser(), _checked(options(query, OPTIONS, "wan"))
+    asked = _defaults(given) | options_of(path) | given
+    if "steps" in given:
+        asked.pop("few", None)  # an even list in place of the one that it was trained on
     asked["vae"] = asked.get("vae", half(asked["dtype"]))
-    path = Path(name).expanduser()
     if asked["decoder"] == "small" and path.name not in RANDOM:
         raise ModelError(
             "The option decoder=small of wan: draws random weights, which goes with "

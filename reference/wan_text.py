@@ -52,18 +52,29 @@ class UMT5:
     @torch.inference_mode(False)  # rows that are kept may be used in training
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> None:
-        """Keep the rows of texts, without those of padding."""
+        """Keep the rows of texts."""
         if not texts:
             return
+        self.encoder.to(self.device)
+        self._kept |= dict(zip(texts, self.rows(texts), strict=True))
+        self.encoder.to("cpu")
+
+    def rows(self, texts: list[str]) -> list[Tensor]:
+        """``[n, D]`` of each clean text, n up to L, without rows of padding; on the CPU.
+
+        The encoder must be on ``device``.
+        """
         given = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.length, return_tensors="pt"
         )
         ids, mask = given.input_ids.to(self.device), given.attention_mask.to(self.device)
-        self.encoder.to(self.device)
         out = self.encoder(ids, mask).last_hidden_state.float().cpu()
-        self.encoder.to("cpu")
-        lengths = mask.sum(1).tolist()
-        self._kept |= {t: row[:n].clone() for t, row, n in zip(texts, out, lengths, strict=True)}
+        return [row[:n].clone() for row, n in zip(out, mask.sum(1).tolist(), strict=True)]
+
+    def counts(self, texts: list[str]) -> list[int]:
+        """How many rows each clean text has."""
+        given = self.tokenizer(texts, truncation=True, max_length=self.length)
+        return [len(ids) for ids in given.input_ids]
 
 
 def random_umt5(length: int) -> UMT5:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .checkpoint import CheckpointError
 from .config import ModelConfig
 from .recipes import load_preset
+from .wan_trained import trained_here
 
 TOP = {
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
@@ -160,8 +161,7 @@ def transformer_at(path: Path) -> tuple[Stored, dict[str, Any]]:
             f"`sfbench convert-wan {path} --out FOLDER` first."
         )
     if path.is_file():
-        config = path.with_suffix(".json")
-        return Stored([path]), _json(config) if config.exists() else {}
+        return Stored([path]), _beside(path)
     folder = path / "transformer" if (path / "transformer").is_dir() else path
     if not (folder / "config.json").is_file():
         raise CheckpointError(
@@ -169,6 +169,15 @@ def transformer_at(path: Path) -> tuple[Stored, dict[str, Any]]:
             "config.json (official)."
         )
     return stored(folder), _json(folder / "config.json")
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """The configuration beside a file, which may be the card of a network that was trained here."""
+    config = path.with_suffix(".json")
+    found = _json(config) if config.exists() else {}
+    if card := trained_here(path):
+        return {"num_heads": card[0].model.heads}
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -246,10 +255,15 @@ def sizes(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], what
 # --- into the network, and out of it --------------------------------------------------------------
 
 
-def fill(net: nn.Module, tensors: Stored, what: str, dtype: torch.dtype) -> None:
-    """Give a network, made on the device ``meta`` or elsewhere, all its weights."""
+def fill(net: nn.Module, tensors: Stored, what: str, dtype: torch.dtype | None) -> None:
+    """Give a network, made on the device ``meta`` or elsewhere, all its weights.
+
+    Weights that are in ``dtype`` already stay where they lie, mapped from the file, and take no
+    memory of their own; with ``None`` all of them do.
+    """
     check(net, tensors.shapes(), what)
-    net.load_state_dict({n: tensors[n].to(dtype) for n in net.state_dict()}, assign=True)
+    read = {name: tensors[name] for name in net.state_dict()}
+    net.load_state_dict({n: t.to(dtype or t.dtype) for n, t in read.items()}, assign=True)
 
 
 def check(net: nn.Module, shapes: Mapping[str, tuple[int, ...]], what: str) -> None:

@@ -272,7 +272,9 @@ Examples:
   sfbench train-reference --preset smoke
   sfbench train-reference --method self-forcing-dmd --set methods.self-forcing-dmd.steps=200
   sfbench train-reference --preset tiny --method teacher --out runs/mine --resume
-  sfbench train-reference --dry-run --preset wan-1.3b --method self-forcing-dmd --gpus 64"""
+  sfbench train-reference --dry-run --preset wan-1.3b --method self-forcing-dmd --gpus 64
+  sfbench train-reference --preset wan-1.3b --method ode --given base=wan-1.3b \
+      --set data.dataset=prompts:prompts.txt"""
 )
 def train_reference(
     preset: Annotated[str, typer.Option(help="Preset; see `sfbench list presets`.")] = "tiny",
@@ -282,6 +284,16 @@ def train_reference(
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the preset."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--given",
+            metavar="NAME=PATH",
+            help="Where weights lie that were made elsewhere, repeatable. NAME: a row that stands "
+            "for them (wan-1.3b: base, teacher), codec or text; these two are by default those of "
+            "the first row's folder that has them. PATH: as in wan:PATH.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory. [default: runs/train/<preset>]")
@@ -320,7 +332,7 @@ def train_reference(
     given = {name: value for name, value in device.items() if value is not None}
     if dry_run:
         show = registry.load("planners", "reference")
-        show(preset, method, overrides or [], out, as_json, **given)
+        show(preset, method, overrides or [], out, as_json, weights=weights, **given)
         return
     if given or as_json:
         names = [f"--{name.replace('_', '-')}" for name in given] + ["--json"] * as_json
@@ -328,7 +340,7 @@ def train_reference(
     train = registry.load("trainers", "reference")
     with interruptible("the same command with --resume goes on from the newest checkpoint"):
         evaluator = registry.load("evaluators", "reference")
-        train(preset, method, overrides or [], out, resume, evaluator=evaluator)
+        train(preset, method, overrides or [], out, resume, evaluator=evaluator, given=weights)
 
 
 @app.callback(invoke_without_command=True)

@@ -78,6 +78,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "shapes-2": "sfbench.tasks.shapes:Shapes",
         "folder": "sfbench.video_folder:VideoFolder",  # named folder:PATH
         "shards": "sfbench.video_shards:VideoShards",  # named shards:PATTERN
+        "prompts": "sfbench.prompt_file:PromptFile",  # named prompts:FILE; to train on
     },
     # Image features: `uint8 [N, H, W, 3] -> [N, D]`.
     "features": {
@@ -96,7 +97,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "truth": "sfbench.reference.adapters:truth_row",
         "replay": "sfbench.models:replay_row",
     },
-    # Called as train(preset, method, overrides, out, resume, evaluator=evaluator).
+    # Called as train(preset, method, overrides, out, resume, evaluator=evaluator, given=given).
     "trainers": {
         "reference": "sfbench.reference.trainer:train",
     },

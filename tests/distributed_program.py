@@ -38,7 +38,7 @@ from sfbench.reference.methods import METHODS, CodecTraining
 from sfbench.reference.model import DiT
 from sfbench.reference.objectives import Draw
 from sfbench.reference.run import NonFinite, Run
-from sfbench.reference.trainer import ready
+from sfbench.reference.trainer import ready, train
 
 STEPS = 20
 BATCH = 4
@@ -246,7 +246,17 @@ def main(job: str, folder: str, *arguments: str) -> None:
         torch.distributed.destroy_process_group()
 
 
-JOBS = {"steps": steps, "resume": resume, "checks": checks}
+def wan(folder: Path, home: str, engine: str) -> None:
+    """The last row of `test_wan_training.py`, whose folders are in ``home``."""
+    layout = [f"engine.{key}={value}" for key, value in json.loads(engine).items()]
+    train(
+        *(f"{home}/tiny.yaml", "self-forcing-dmd"),
+        *([f"data.dataset=prompts:{home}/prompts.txt", *layout], folder),
+        given=[f"base={home}/base", f"teacher={home}/larger"],
+    )
+
+
+JOBS = {"steps": steps, "resume": resume, "checks": checks, "wan": wan}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -254,22 +254,24 @@ def test_training_is_handed_its_options(said: Said, monkeypatch: pytest.MonkeyPa
         """The evaluator is told by its name, the trainer keeps what it is given."""
         if kind == "evaluators":
             return f"{kind}:{name}"
-        return lambda *given, evaluator: handed.append((*given, evaluator))
+        return lambda *told, evaluator, given: handed.append((*told, evaluator, given))
 
     monkeypatch.setattr(registry, "load", load)
     assert said("train-reference")[0] == 0
     options = ["--preset", "smoke", "--method", "teacher", "--set", "a=1", "--set", "b=2"]
-    assert said("train-reference", *options, "--out", "o", "--resume")[0] == 0
+    weights = ["--given", "base=a", "--given", "teacher=b"]
+    assert said("train-reference", *options, "--out", "o", "--resume", *weights)[0] == 0
+    given = ["base=a", "teacher=b"]
     assert handed == [
-        ("tiny", "all", [], None, False, "evaluators:reference"),
-        ("smoke", "teacher", ["a=1", "b=2"], Path("o"), True, "evaluators:reference"),
+        ("tiny", "all", [], None, False, "evaluators:reference", None),
+        ("smoke", "teacher", ["a=1", "b=2"], Path("o"), True, "evaluators:reference", given),
     ]
 
 
 def test_an_interrupted_training_says_how_to_go_on(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*arguments: object, evaluator: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(registry, "load", lambda kind, name: interrupted)

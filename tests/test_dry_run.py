@@ -29,7 +29,7 @@ from sfbench.reference.estimate import Row, estimate
 from sfbench.reference.machines import machine, missing
 from sfbench.reference.model import DiT
 from sfbench.reference.objective_critic import Critic
-from sfbench.reference.plan import KNOWN, levels
+from sfbench.reference.plan import levels
 from sfbench.reference.recipes import load_preset
 from sfbench.reference.schedule import Schedule
 
@@ -242,7 +242,7 @@ def test_ancestors_and_levels_are_those_of_the_trainer(name: str) -> None:
 
 
 def test_every_method_is_known() -> None:
-    assert set(KNOWN) == {"codec", *methods.METHODS}
+    assert set(ancestry.KNOWN) == {"codec", *methods.METHODS}
 
 
 @EVERY
@@ -353,7 +353,9 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     here = machine(wan(), "cpu")
-    absent = missing(wan(), [estimate(wan(), "ode", here)], here, tmp_path)
+    prompts_alone = missing(wan(), [estimate(wan(), "ode", here)], here, tmp_path)
+    assert not any("diffusers, for" in line for line in prompts_alone)  # no clip is encoded
+    absent = missing(wan(), [estimate(wan(), "teacher-forcing", here)], here, tmp_path)
     assert "package diffusers, for the codec: pip install 'sfbench[diffusers]'" in absent
     assert "package datasets, for shards of videos: pip install 'sfbench[shards]'" in absent
     assert "package torch, for all training: pip install sfbench" in absent

@@ -358,7 +358,7 @@ def test_any_word_has_a_vector_of_its_own() -> None:
 
 
 def test_what_needs_weights_is_said_to_be_missing() -> None:
-    with pytest.raises(ConfigError, match=r"'umt5' comes with the preset wan .* use vocabulary or"):
+    with pytest.raises(ConfigError, match=r"'umt5' is Wan's own encoder.* use vocabulary or"):
         text_encoder(TextConfig(kind="umt5"))
 
 

@@ -155,6 +155,8 @@ def _one(row: Row, preset: Preset, here: Machine, before: list[Row], console: Co
     if row.levels:
         console.print(_levels(row, preset))
     console.print(_memory(row, here, preset.engine.checkpoint_blocks))
+    if not here.cpu and row.host > 1e9:
+        console.print(_host(row, here))
     console.print(_updates(row))
     console.print(_time(row, preset, here, before))
 
@@ -170,6 +172,14 @@ def _networks(row: Row, preset: Preset) -> Table:
         trained = part if net.trained else "frozen"
         table.add_row(net.name, f"{net.parameters:,}", trained, shape, start)
     return table
+
+
+def _host(row: Row, here: Machine) -> Text:
+    near = min(here.per_node, here.gpus)
+    whose = f"{near} processes load" if near > 1 else "a process loads"
+    return Text(
+        f"host    about {row.host / 1e9:.0f} GB of a machine's memory while {whose} networks"
+    )
 
 
 def _levels(row: Row, preset: Preset) -> Table | Text:

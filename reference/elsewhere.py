@@ -103,6 +103,11 @@ def refusal(preset: Preset, method: str) -> str:
                 f"Row '{row}' learns from true clips, and {preset.data.dataset} has prompts alone; "
                 "name videos with --set data.dataset=folder:PATH or shards:PATTERN."
             )
+        if preset.method(row).evaluate_every and _unwatched(preset):
+            return (
+                f"Row '{row}' has evaluate_every, and a run {_unwatched(preset)} is not evaluated "
+                f"while it trains; pass --set methods.{row}.evaluate_every=0."
+            )
     wanted = built_on(preset, rows)
     faults = [sentence for name in wanted if (sentence := fault(preset, name))]
     absent = [name for name in wanted if not home(preset, name)]
@@ -117,6 +122,13 @@ def refusal(preset: Preset, method: str) -> str:
         f"`sfbench train-reference --dry-run --preset {preset.name} --method {method}` says what "
         "else the run takes."
     )
+
+
+def _unwatched(preset: Preset) -> str:
+    """Why nothing is held out, or nothing decodes it; empty if a run can be watched."""
+    if preset.data.dataset.startswith(PROMPTS):
+        return "on prompts alone"
+    return "on Wan's VAE" if preset.codec.kind == "wan" else ""
 
 
 def trained(preset: Preset) -> list[str]:

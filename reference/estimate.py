@@ -56,6 +56,7 @@ class Row:
     once: Part | None = None  # work before the first update, of all samples together
     memory: dict[str, float] = field(default_factory=dict)  # bytes a GPU, by what they are for
     otherwise: float = 0.0  # bytes of activations with the other setting of checkpoint_blocks
+    host: float = 0.0  # bytes of a machine while its processes load networks, before GPUs have them
     seconds: float = 0.0
     before: float = 0.0  # of them before the first update, or after the last: the pool's latents
     bound: str = ""  # "compute" or "host"
@@ -96,6 +97,7 @@ def estimate(preset: Preset, name: str, machine: Machine) -> Row:
         bound=bound,
         memory=split.memory(row, plan),
         otherwise=held["activations"],
+        host=split.host(row),
     )
 
 
@@ -181,6 +183,21 @@ class Split:
         else:
             found["activations"] = self.micro * row.updates[0].kept
         return {name: size for name, size in found.items() if size}
+
+    def host(self, row: Row) -> float:
+        """Bytes of one machine's own memory.
+
+        Each process has whole what it trains, and its average, until they are sharded. A given
+        teacher stays mapped from its files, which all share; offloaded, it comes back as shards.
+        """
+        given = {name for name, method in self.preset.methods.items() if method.given}
+        frozen = [n for n in row.networks if not n.trained]
+        held = float(row.networks[0].parameters)
+        held += sum(n.parameters for n in row.networks if n.trained)
+        held += sum(n.parameters for n in frozen if n.start not in given)
+        if self.preset.engine.offload_teacher:
+            held += sum(n.parameters for n in frozen) / self.holders
+        return min(self.machine.per_node, self.machine.gpus) * FP32 * held
 
     def _working(self, plan: Plan, name: str) -> float:
         """Bytes that one block of a network has at hand, beside what is kept."""

@@ -42,7 +42,8 @@ class TextRows:
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """``[B, L, D]``, in single precision; zeros after the end of a text."""
-        out = torch.zeros(len(prompts), self.length, self.rows.shape[1])
+        # On the CPU, wherever new tensors are made by default.
+        out = torch.zeros(len(prompts), self.length, self.rows.shape[1], device="cpu")
         for target, prompt in zip(out, prompts, strict=True):
             own = self._own(self.places[prompt])
             target[: len(own)] = torch.from_numpy(own).view(torch.bfloat16)

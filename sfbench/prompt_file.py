@@ -12,7 +12,7 @@ from typing import NoReturn
 from .interfaces import Frames
 from .schema import SceneRef, digest
 
-SCHEME = "prompts"
+SCHEME, TRAINED_ON = "prompts", "train"
 
 
 class PromptFileError(ValueError):
@@ -33,7 +33,9 @@ class PromptFile:
         self.level = f"{SCHEME}:{digest(self.prompts)}"
 
     def prompt(self, ref: SceneRef) -> str:
-        """Its line."""
+        """Its line; nothing is held out, so there are none but those to train on."""
+        if ref.split != TRAINED_ON:
+            self._refuse()
         return self.prompts[ref.index]
 
     def clip(self, ref: SceneRef, frames: int, start: int = 0) -> Frames:

@@ -130,6 +130,17 @@ def test_updates_and_hours_of_the_paper() -> None:
     assert row.bound == "compute"
 
 
+def test_memory_of_the_host_while_networks_are_loaded() -> None:
+    """A student, its average and a critic in each of eight processes; a given teacher in none."""
+    here, row = machine(wan(), gpus=64), "self-forcing-dmd"
+    assert estimate(wan(), row, here).host == 8 * 4 * 3 * 1_418_996_800
+    away = estimate(wan("engine.offload_teacher=true"), row, here).host  # shards of eight
+    assert away == 8 * 4 * 3 * 1_418_996_800 + 4 * 14_288_491_584
+    own = load_preset("base")
+    row = estimate(own, "self-forcing-dmd", machine(own)).host
+    assert row == 4 * 4 * arithmetic.parameters(own)
+
+
 def test_what_is_known_of_one_method_follows_from_its_options() -> None:
     here = machine(wan(), gpus=64)
 
@@ -273,6 +284,7 @@ def test_the_screen_of_the_paper() -> None:
         "120 generator updates + 600 critic updates",
         "64 samples, 1 a GPU",
         "fits",
+        "host    about 136 GB of a machine's memory while 8 processes load networks",
         "if kept",
         "GPUs: 64 wanted",
         "reference weights of row 'teacher': Wan2.1-T2V-14B",

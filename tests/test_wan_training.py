@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sfbench import cli
 from sfbench.models import ModelError, resolve
-from sfbench.reference import given, trainer
+from sfbench.reference import given, trainer, wan_doctor
 from sfbench.reference.checkpoint import CheckpointError, load_weights
 from sfbench.reference.codec import frames_of
 from sfbench.reference.config import ConfigError, Preset
@@ -170,6 +170,13 @@ def test_what_was_trained_runs_as_wan_with_the_options_of_its_recipe(
     assert (other.card.chunk, other.card.steps) == (4, 3)
 
 
+def test_the_doctor_knows_what_was_trained(trained: Path, home: Path) -> None:
+    rows = wan_doctor.checks(f"{trained}?base={home / 'base'}")
+    found = {name: check() for name, check in rows.items()}
+    assert {verdict for verdict, _, _ in found.values()} == {"ok"}
+    assert "2 layers 60 wide, in 1 file" in found["wan transformer"][1]
+
+
 def test_it_is_not_run_without_the_vae(trained: Path) -> None:
     assert load_weights(trained)[1]["run_as"] == f"wan:{trained.name}?base=FOLDER"
     with pytest.raises(ModelError, match=r"run it as wan:.*\?base=FOLDER"):
@@ -239,6 +246,8 @@ def test_text_is_kept_without_padding_and_is_what_the_encoder_says(
     counts = [min(12, len(text.split()) + 1) for text in texts]  # and the end of text
     assert rows.rows.shape == (sum(counts), TEXT) and rows.rows.dtype == np.int16
     assert rows([""])[0, 1:].abs().max() == 0 and rows([""])[0, 0].abs().max() > 0
+    with torch.device("meta"):  # as if a GPU were where tensors are made
+        assert torch.equal(rows(PROMPTS), rows(PROMPTS[:4]))
     again = TextRows.open(texts, config.text, "e" * 64, encoder, tmp_path)
     assert len(asked) == 1 and torch.equal(again(PROMPTS), rows(PROMPTS))
     TextRows.open(texts[1:], config.text, "e" * 64, encoder, tmp_path)  # other prompts, other file
@@ -351,6 +360,8 @@ def test_what_is_refused_before_anything_is_made(home: Path, tmp_path: Path) -> 
         home, "self-forcing-dmd", words, "methods.self-forcing-dmd.anchor=0.1", pairs=both
     )
     assert "is not trained" in refused(home, "base", words, pairs=both)
+    watched = "methods.ode.evaluate_every=1"
+    assert "on prompts alone is not evaluated" in refused(home, "ode", words, watched, pairs=both)
     long = refused(home, "ode", words, "data.clip_frames=8", pairs=both)
     assert "data.clip_frames must be data.frames" in long
     gone = f"data.dataset=prompts:{tmp_path}/none.txt"

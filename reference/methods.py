@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import ancestry, elsewhere
+from . import ancestry, elsewhere, given
 from .checkpoint import load_into
 from .codec import AutoEncoder, Codec, reconstruction_loss
 from .config import ConfigError, MethodConfig, Preset, unknown
@@ -31,6 +31,7 @@ from .objective_init import CausalOde, Consistency, OdeRegression
 from .objective_sid import SiD
 from .objectives import CPU, Draw, Metrics, Objective
 from .text import TextEncoder, text_encoder, too_long
+from .text_rows import TextRows
 from .trained import Library
 
 Note = Callable[[str], None]
@@ -147,14 +148,9 @@ def _text(preset: Preset, pool: Pool, cache: Path, note: Note, device: torch.dev
     """The text encoder; or, of one too large to stay, the rows of all prompts."""
     if preset.text.kind != "umt5":
         return text_encoder(preset.text)
-    from . import given
-    from .text_rows import TextRows
-
-    show = _every_tenth(note, "encoding the prompts", "rows")
-    return TextRows.open(
-        *(pool.texts(), preset.text, preset.contents["text"]),
-        *(lambda: given.text(preset, device), cache, show),
-    )
+    content, show = preset.contents["text"], _every_tenth(note, "encoding the prompts", "rows")
+    encoder = partial(given.text, preset, device)
+    return TextRows.open(pool.texts(), preset.text, content, encoder, cache, show)
 
 
 def _codec(
@@ -163,8 +159,6 @@ def _codec(
     """The codec that the pool is seen through, and its hash."""
     if preset.codec.kind != "wan":
         return load_codec(preset, library, wanted_by)
-    from . import given
-
     return given.codec(preset, device), preset.contents["codec"]
 
 
@@ -184,8 +178,6 @@ def _network(
 ) -> DiT:
     """A network as ``preset`` has it, with an ancestor's weights, or random ones."""
     if ancestor in library.given:
-        from . import given
-
         return given.network(preset, ancestor, trained)
     network = DiT(preset)
     if ancestor:

@@ -24,6 +24,7 @@ from .config import ConfigError, MethodConfig, Preset
 from .data import recognised
 from .distributed import World, whole
 from .elsewhere import built_on, takers
+from .given import contents, ensure_fitting
 from .methods import build, ensure_known, load_codec, methods_known, needs, order
 from .model import DiT
 from .objectives import Objective
@@ -99,11 +100,9 @@ def _with_given(config: Preset, rows: list[str], world: World, console: Console)
     """With the hashes of weights that were made elsewhere: the first process reads the files."""
     if not built_on(config, rows):
         return config
-    from . import given  # brings what diffusers and transformers bring
-
-    given.ensure_fitting(config, rows)
+    ensure_fitting(config, rows)
     console.print(f"hashing what is given: {', '.join(built_on(config, rows))}")
-    found = given.contents(config, rows) if world.first else None
+    found = contents(config, rows) if world.first else None
     return replace(config, contents=world.told(found))
 
 

@@ -69,9 +69,11 @@ def codec(preset: Preset, device: torch.device) -> WanCodec:
 
 
 def text(preset: Preset, device: torch.device) -> UMT5:
-    """Wan's text encoder, on a device."""
+    """Wan's text encoder, on a device; on a GPU in bfloat16, as its official weights are."""
     place = _place(preset, "text")
     encoder, tokenizer = (part(place / name) for name in PARTS["text"])
+    if device.type == "cuda":
+        encoder = encoder.to(torch.bfloat16)
     return UMT5(encoder.to(device), tokenizer, preset.text.length, device)
 
 

@@ -90,16 +90,7 @@ class Run:
         if found is None:
             return run
         path, meta, skipped = found
-        if not resume:
-            raise NotResumed(
-                f"{folder} holds a run at step {meta['step']}; pass --resume to continue it, or "
-                "choose another --out."
-            )
-        if meta["recipe"] != recipe:
-            raise NotResumed(
-                f"{folder} was trained by another recipe ({meta['recipe']}, not {recipe}); repeat "
-                "its --set values on the same data, or choose another --out."
-            )
+        ensure_ours(meta, folder, recipe, resume)
         for sentence in skipped:
             note(sentence)
         run._restore(path, meta)
@@ -213,6 +204,20 @@ class Run:
         self.step, self.updates = meta["step"], meta["updates"]
         self.figures, self.seconds = meta["figures"], meta["seconds"]
         self.saved = f"step-{self.step:08d}"
+
+
+def ensure_ours(meta: dict[str, Any], folder: Path, recipe: str, resume: bool) -> None:
+    """Refuse a run that is not to be continued, or that another recipe began."""
+    if not resume:
+        raise NotResumed(
+            f"{folder} holds a run at step {meta['step']}; pass --resume to continue it, or "
+            "choose another --out."
+        )
+    if meta["recipe"] != recipe:
+        raise NotResumed(
+            f"{folder} was trained by another recipe ({meta['recipe']}, not {recipe}); repeat "
+            "its --set values on the same data and the same weights, or choose another --out."
+        )
 
 
 def learning_rate(step: int, config: MethodConfig) -> float:

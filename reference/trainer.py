@@ -30,7 +30,7 @@ from .model import DiT
 from .objectives import Objective
 from .progress import progress
 from .recipes import load_preset, recipe_hash, to_dict
-from .run import NonFinite, NotResumed, Run, learning_rate
+from .run import NonFinite, NotResumed, Run, ensure_ours, learning_rate
 from .telemetry import Evaluate, Evaluator, Telemetry, report
 from .trained import Library
 
@@ -120,6 +120,8 @@ def _train_one(
     config, recipe = preset.method(method), recipe_hash(preset, method)
     folder = out / method
     watch = _Watch(preset, method, library, world, evaluator)
+    if begun := world.told(ckpt.told(folder) if world.first else None):
+        ensure_ours(begun, folder, recipe, resume)  # before anything large is read or encoded
     with progress(console, method, config.steps) as show:
         with world.in_turn():  # what is kept on disk is made once
             objective = build(preset, method, library, out / "cache", show.note, world.device)

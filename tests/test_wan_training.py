@@ -298,8 +298,10 @@ def test_a_resumed_run_is_the_same_and_other_weights_are_refused(
     tensors["proj_out.bias"] += 1
     save_file(tensors, file)
     pairs = [gave(home)[0], f"teacher={tmp_path / 'other'}"]
+    shutil.rmtree(out / "cache")
     with pytest.raises(NotResumed, match="another recipe"):
         train(home, out, "self-forcing-dmd", resume=True, given=pairs)
+    assert not (out / "cache").exists()  # nothing was encoded before it was refused
 
 
 # --- processes ------------------------------------------------------------------------------------

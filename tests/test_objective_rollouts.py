@@ -91,5 +91,5 @@ def test_from_an_image_the_first_frame_is_the_true_one(monkeypatch: pytest.Monke
     batch = s.draw.batch(0, 20)
     clip = own_past(s, batch, 0, 23)
     assert torch.equal(clip[:, :1], batch.latents[:, :1]) and clip.shape[1] == 12
-    other = own_past(s, replace(batch, latents=batch.latents + 1), 0, 23)
+    other = own_past(s, replace(batch, clips=lambda: batch.latents + 1), 0, 23)
     assert not torch.equal(clip[:, 1:], other[:, 1:])  # it is seen

@@ -42,7 +42,9 @@ def ensure_fitting(preset: Preset, rows: Iterable[str]) -> None:
             _ensure_part(preset, name, place)
             continue
         tensors, config = transformer_at(place)
-        _ensure_sizes(preset.of(name), name, sizes(tensors.shapes(), config, place.name), place)
+        own = preset.of(name)
+        heads = {"num_heads": own.model.heads}  # where nothing beside a file says how many
+        _ensure_sizes(own, name, sizes(tensors.shapes(), heads | config, place.name), place)
 
 
 def network(preset: Preset, row: str, trained: bool) -> DiT:

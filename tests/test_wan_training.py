@@ -226,6 +226,20 @@ def test_a_teacher_in_half_precision_stays_in_its_file_until_it_is_used(home: Pa
         assert torch.equal(one, other)
 
 
+def test_a_file_alone_is_given_as_well_as_its_folder(home: Path, trained: Path) -> None:
+    """Nothing beside it says how many heads it has; a file that was trained here has a card."""
+    file = home / "base/transformer/diffusion_pytorch_model.safetensors"
+    nets = []
+    for path in (file, home / "base", trained):
+        pairs = [f"base={path}", f"text={home / 'base'}"]
+        config = load_preset(str(home / "tiny.yaml"), [prompts(home)], pairs)
+        given.ensure_fitting(config, ["ode"])
+        nets.append(given.network(config, "base", trained=True).state_dict())
+    assert all(torch.equal(nets[0][name], tensor) for name, tensor in nets[1].items())
+    student = load_weights(trained)[0]
+    assert all(torch.equal(student[name], tensor) for name, tensor in nets[2].items())
+
+
 def test_training_leaves_the_given_files_as_they_are(trained: Path, home: Path) -> None:
     _, card = load_weights(trained)
     config = preset(home)

@@ -14,8 +14,9 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache as kept
-from functools import partial
+from functools import lru_cache, partial
+from importlib.util import find_spec
+from shutil import which
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -68,7 +69,9 @@ class Switches:
         if torch.device(device).type != "cuda":
             return Switches()
         hopper = torch.cuda.get_device_capability(device)[0] >= 9
-        return Switches(graphs=True, compiled=True, attention="cudnn" if hopper else "flash")
+        compiler = find_spec("triton") and any(map(which, ("cc", "gcc", "clang")))
+        attention = "cudnn" if hopper else "flash"
+        return Switches(graphs=True, compiled=bool(compiler), attention=attention)
 
 
 class Engine:
@@ -94,7 +97,7 @@ class Engine:
         self._project = self._made(project)
         self._ask = self._made(ask)
         self._finish = self._made(finish)
-        self._levels: dict[float, Tensor] = {}
+        self._levels: dict[float, tuple[Tensor, tuple[Tensor, ...]]] = {}
         self._spare: list[Buffers] = []  # of a stream that is over
 
     def new_cache(self, capacity: int = 0, graded: bool = False) -> Slots:
@@ -121,7 +124,7 @@ class Engine:
     ) -> Tensor:
         """As :meth:`DiT.forward`, at one noise level; with a mask, the cache must be empty."""
         net = self.net
-        levels, turns = self._at(sigma, x), net.rope.turns(positions, x)
+        (levels, rows), turns = self._at(sigma, x), net.rope.turns(positions, x)
         if self.switches.compiled:
             turns = torch.view_as_real(turns)
         words = text.once(-1, lambda: (net.embed(text.rows),))[0]
@@ -132,7 +135,7 @@ class Engine:
             out = self._recorded(cache, x)(x, turns, levels, heard, cache, text)
         else:
             seen = None if mask is None else Seen(mask, net.tokens, net.attention)
-            out = self.run(x, turns, levels, heard, cache, seen)
+            out = self.run(x, turns, rows, heard, cache, seen)
         if cache and write:
             cache.keep(positions)
         return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
@@ -141,7 +144,7 @@ class Engine:
         self,
         x: Tensor,
         turns: Tensor,
-        levels: Tensor,
+        levels: Tensor | Sequence[Tensor],
         heard: Heard,
         cache: Slots | None,
         seen: Seen | None = None,
@@ -153,10 +156,9 @@ class Engine:
         """
         net, heads = self.net, self.config.heads
         tokens = net.patchify(x).to(x.dtype).flatten(1, 2)
-        rows = levels.unbind()
         with self._kernels():
             for index, weights in enumerate(self._layers):
-                shift, scale, gate, shift2, scale2, gate2 = rows[6 * index : 6 * index + 6]
+                shift, scale, gate, shift2, scale2, gate2 = levels[6 * index : 6 * index + 6]
                 q, k, v = self._project(tokens, shift, scale, turns, weights, heads)
                 if cache:
                     k, v = cache.own(index, k, v)
@@ -164,7 +166,7 @@ class Engine:
                 keys, values = heard[index]
                 told = attend(q, keys, values)
                 tokens = self._finish(tokens, told, shift2, scale2, gate2, weights)
-        shift, scale = rows[-2:]
+        shift, scale = levels[-2:]
         cells = product(torch.addcmul(shift, _norm(tokens), scale), self._head)
         return net.unpatchify(cells, *x.shape[:2])
 
@@ -177,9 +179,9 @@ class Engine:
             known[shape] = Recorded(self.run, self._record)
         return known[shape]
 
-    def _at(self, sigma: float, x: Tensor) -> Tensor:
+    def _at(self, sigma: float, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Each layer's shift, one plus scale and gate, twice, and the head's shift and one plus
-        scale: ``[6 layers + 2, 1, 1, d]``."""
+        scale: ``[6 layers + 2, 1, 1, d]``, and its rows."""
         if sigma in self._levels:
             return self._levels[sigma]
         time, modulation = self.net.modulation(x.new_full((1, 1), sigma))
@@ -187,9 +189,10 @@ class Engine:
         parts[:, :, 1] += 1
         head = (self.net.head.modulation + time)[0]
         found = torch.cat((parts.flatten(0, 2), head[:1], head[1:] + 1))[:, None, None]
+        kept = found, found.unbind()
         if self.switches.levels:
-            self._levels[sigma] = found
-        return found
+            self._levels[sigma] = kept
+        return kept
 
     def _kernels(self) -> AbstractContextManager[Any]:
         """The attention kernels to try, the one asked for first."""
@@ -273,10 +276,10 @@ def finish(
     return torch.addcmul(tokens, product(wide, weights.narrow), gate)
 
 
-@kept
+@lru_cache
 def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
-    """Once for all engines."""
-    return torch.compile(piece, dynamic=False, fullgraph=True)
+    """Once for all engines; shapes beyond those that a compiler keeps are computed as they are."""
+    return torch.compile(piece, dynamic=False)
 
 
 def _norm(tokens: Tensor) -> Tensor:
@@ -286,8 +289,16 @@ def _norm(tokens: Tensor) -> Tensor:
 def _rms(x: Tensor, scale: Tensor) -> Tensor:
     """Over the last axis, in the precision of the scale, ``[d]`` or ``[2, d]``."""
     x = x if x.dtype == scale.dtype else x.to(scale.dtype)
-    if x.is_cuda:
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
-    # On a CPU torch's own is nine steps over all of x; this is three.
+    # On a CPU torch's own takes nine steps over all of x; this takes three.
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * torch.rsqrt(length * length / x.shape[-1] + EPS) * scale
+    mean = torch.addcmul(_eps(scale.dtype), length, length, value=1 / x.shape[-1])
+    return x * torch.rsqrt(mean) * scale
+
+
+@lru_cache
+def _eps(dtype: torch.dtype) -> Tensor:
+    """As a tensor: a number would be made one at each call."""
+    with torch.inference_mode(False):
+        return torch.tensor(EPS, dtype=dtype)

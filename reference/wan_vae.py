@@ -45,7 +45,7 @@ class WanCodec:
                     parameter.data = parameter.data.contiguous(memory_format=form)
         if compiled:
             run = self.vae.decoder.forward
-            self.decoding = torch.compile(run, dynamic=False, fullgraph=True)
+            self.decoding = torch.compile(run, dynamic=False)
             self.layout = torch.channels_last_3d if channels_last else torch.contiguous_format
 
     def scale(self, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -142,6 +142,18 @@ def test_a_network_that_is_the_engines_alone_is_held_once() -> None:
     assert weight.untyped_storage().nbytes() == weight.nbytes  # others' networks stay as they are
 
 
+def test_what_a_gpu_and_its_image_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"triton", "gcc"}
+    monkeypatch.setattr(engines, "find_spec", lambda name: name if name in found else None)
+    monkeypatch.setattr(engines, "which", lambda name: name if name in found else None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    assert Switches.of("cpu") == Switches()
+    assert Switches.of("cuda") == Switches(graphs=True, compiled=True, attention="flash")
+    for name in ("gcc", "triton"):  # without a compiler of C there is none of kernels either
+        found.discard(name)
+        assert not Switches.of("cuda").compiled
+
+
 # --- compiled pieces, attention's kernels, products in 8 bits -------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfbench.reference import gpu_wan
+from sfbench.reference import engine, gpu_wan
 from sfbench.reference.config import SamplerConfig
 from sfbench.reference.engine import Switches
 from sfbench.reference.recipes import load_preset
@@ -43,6 +43,8 @@ def test_every_stream_is_timed_and_written_down(tmp_path: Path) -> None:
 
 def test_on_a_gpu_each_switch_is_turned_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(engine, "find_spec", lambda name: name)
+    monkeypatch.setattr(engine, "which", lambda name: name)
     made = gpu_wan.variants("cuda")
     best = made["engine"]
     assert best == Switches(graphs=True, compiled=True, attention="cudnn")

@@ -86,7 +86,7 @@ def _runs(seen: Sequence[bool]) -> list[slice]:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Seen | None = None) -> Tensor:
     """Scaled dot-product attention; ``q`` is ``[B, T, N, D]``."""
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     out = nnf.scaled_dot_product_attention(q, k, v) if seen is None else seen.attend(q, k, v)
     return out.transpose(1, 2)
 
@@ -146,7 +146,7 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' ``turns``."""
     x = x.to(turns.dtype.to_real())  # under mixed precision x is in half
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turns[None, :, None]).flatten(-2)
+    return torch.view_as_real(pairs * turns.unsqueeze(1)).flatten(-2)
 
 
 def rotate_parts(x: Tensor, parts: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .attention import Seen, attend, rotate, rotate_parts
+from .attention import Rope, Seen, attend, rotate, rotate_parts
 from .blocks import Block
 from .model import DiT, Text
 from .products import Linear, eight_bit, joined, of, product
@@ -98,6 +98,7 @@ class Engine:
         self._ask = self._made(ask)
         self._finish = self._made(finish)
         self._levels: dict[float, tuple[Tensor, tuple[Tensor, ...]]] = {}
+        self._turned: tuple[Sequence[int], Rope, Tensor] | None = None
         self._spare: list[Buffers] = []  # of a stream that is over
 
     def new_cache(self, capacity: int = 0, graded: bool = False) -> Slots:
@@ -124,9 +125,7 @@ class Engine:
     ) -> Tensor:
         """As :meth:`DiT.forward`, at one noise level; with a mask, the cache must be empty."""
         net = self.net
-        (levels, rows), turns = self._at(sigma, x), net.rope.turns(positions, x)
-        if self.switches.compiled:
-            turns = torch.view_as_real(turns)
+        (levels, rows), turns = self._at(sigma, x), self._turns(positions, x)
         words = text.once(-1, lambda: (net.embed(text.rows),))[0]
         heard = [text.once(n, partial(hear, words)) for n, hear in enumerate(self._hear)]
         if cache:
@@ -155,19 +154,19 @@ class Engine:
         keys and values of text.
         """
         net, heads = self.net, self.config.heads
-        tokens = net.patchify(x).to(x.dtype).flatten(1, 2)
+        tokens, batch = net.patchify(x).to(x.dtype).flatten(0, 2), len(x)
         with self._kernels():
             for index, weights in enumerate(self._layers):
                 shift, scale, gate, shift2, scale2, gate2 = levels[6 * index : 6 * index + 6]
-                q, k, v = self._project(tokens, shift, scale, turns, weights, heads)
+                q, k, v = self._project(tokens, shift, scale, turns, weights, heads, batch)
                 if cache:
                     k, v = cache.own(index, k, v)
-                tokens, q = self._ask(tokens, attend(q, k, v, seen), gate, weights, heads)
+                tokens, q = self._ask(tokens, attend(q, k, v, seen), gate, weights)
                 keys, values = heard[index]
                 told = attend(q, keys, values)
                 tokens = self._finish(tokens, told, shift2, scale2, gate2, weights)
         shift, scale = levels[-2:]
-        cells = product(torch.addcmul(shift, _norm(tokens), scale), self._head)
+        cells = product(_norm(tokens, scale, shift), self._head)
         return net.unpatchify(cells, *x.shape[:2])
 
     def _made(self, piece: Piece) -> Piece:
@@ -179,16 +178,28 @@ class Engine:
             known[shape] = Recorded(self.run, self._record)
         return known[shape]
 
+    def _turns(self, positions: Sequence[int], x: Tensor) -> Tensor:
+        """Of these frames; the same for all steps of a chunk."""
+        if (
+            self._turned is None
+            or self._turned[0] != positions
+            or self._turned[1] is not self.net.rope
+        ):
+            turns = self.net.rope.turns(positions, x)
+            turns = torch.view_as_real(turns) if self.switches.compiled else turns
+            self._turned = positions, self.net.rope, turns
+        return self._turned[2]
+
     def _at(self, sigma: float, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Each layer's shift, one plus scale and gate, twice, and the head's shift and one plus
-        scale: ``[6 layers + 2, 1, 1, d]``, and its rows."""
+        scale: ``[6 layers + 2, d]``, and its rows."""
         if sigma in self._levels:
             return self._levels[sigma]
         time, modulation = self.net.modulation(x.new_full((1, 1), sigma))
         parts = (self._modulation + modulation[0]).view(len(self._layers), 2, 3, -1)
         parts[:, :, 1] += 1
         head = (self.net.head.modulation + time)[0]
-        found = torch.cat((parts.flatten(0, 2), head[:1], head[1:] + 1))[:, None, None]
+        found = torch.cat((parts.flatten(0, 2), head[:1], head[1:] + 1))
         kept = found, found.unbind()
         if self.switches.levels:
             self._levels[sigma] = kept
@@ -243,35 +254,39 @@ def _weights(block: Block, switches: Switches, alone: bool) -> Weights:
 
 
 def project(
-    tokens: Tensor, shift: Tensor, scale: Tensor, turns: Tensor, weights: Weights, heads: int
+    tokens: Tensor,
+    shift: Tensor,
+    scale: Tensor,
+    turns: Tensor,
+    weights: Weights,
+    heads: int,
+    batch: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Roped queries and keys, and values, ``[B, T, N, D]`` each, of ``[B, T, d]``."""
-    x = torch.addcmul(shift, _norm(tokens), scale)
+    """Roped queries and keys, and values, ``[B, T, N, D]`` each, of ``[B T, d]``."""
+    x = _norm(tokens, scale, shift)
     made = [product(x, part) for part in weights.qkv]
-    three = (torch.cat(made, -1) if made[1:] else made[0]).view(*x.shape[:2], 3, -1)
-    both = _rms(three[:, :, :2], weights.scales).view(*x.shape[:2], 2 * heads, -1)
+    three = (torch.cat(made, -1) if made[1:] else made[0]).view(len(x), 3, -1)
+    pair, values = torch.split(three, [2, 1], dim=1)
+    both = _rms(pair, weights.scales).view(batch, -1, 2 * heads, x.shape[1] // heads)
     turned = rotate(both, turns) if turns.is_complex() else rotate_parts(both, turns)
     q, k = turned.to(three.dtype).chunk(2, dim=2)
-    return q, k, three[:, :, 2].view(*x.shape[:2], heads, -1)
+    return q, k, values.view(q.shape)
 
 
-def ask(
-    tokens: Tensor, attended: Tensor, gate: Tensor, weights: Weights, heads: int
-) -> tuple[Tensor, Tensor]:
+def ask(tokens: Tensor, attended: Tensor, gate: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
     """Tokens with what was attended to, and their queries to text ``[B, T, N, D]``."""
-    tokens = torch.addcmul(tokens, product(attended.flatten(2), weights.o), gate)
-    x = nnf.layer_norm(tokens, tokens.shape[-1:], *weights.norm, eps=EPS)
-    asked = product(x, weights.asks)
+    tokens = torch.addcmul(tokens, product(attended.reshape(tokens.shape), weights.o), gate)
+    asked = product(_norm(tokens, *weights.norm), weights.asks)
     q = _rms(asked, weights.scale).to(asked.dtype)
-    return tokens, q.view(*x.shape[:2], heads, -1)
+    return tokens, q.view(attended.shape)
 
 
 def finish(
     tokens: Tensor, told: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, weights: Weights
 ) -> Tensor:
     """Tokens with what text told them, and the feed-forward."""
-    tokens = tokens + product(told.flatten(2), weights.told)
-    x = torch.addcmul(shift, _norm(tokens), scale)
+    tokens = tokens + product(told.reshape(tokens.shape), weights.told)
+    x = _norm(tokens, scale, shift)
     wide = nnf.gelu(product(x, weights.widen), approximate="tanh")
     return torch.addcmul(tokens, product(wide, weights.narrow), gate)
 
@@ -282,8 +297,9 @@ def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(piece, dynamic=False)
 
 
-def _norm(tokens: Tensor) -> Tensor:
-    return nnf.layer_norm(tokens, tokens.shape[-1:], eps=EPS)
+def _norm(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """All of a call is at one level, so its modulation is as a norm's own weights: ``[d]``."""
+    return nnf.layer_norm(tokens, scale.shape, scale, shift, EPS)
 
 
 def _rms(x: Tensor, scale: Tensor) -> Tensor:

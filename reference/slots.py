@@ -45,6 +45,7 @@ class Slots:
         self.limit, self.tokens = policy.limit, policy.tokens
         self.buffers = buffers
         self._first: list[Tensor] = []  # a layer: keys of sinks at their own frames
+        self._views: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     def open(self, positions: Sequence[int], batch: int) -> None:
         """Bring sinks to where ``positions`` will see them."""
@@ -66,11 +67,16 @@ class Slots:
             with torch.inference_mode(False):  # they outlive the mode that they are made in
                 self.buffers.keys.append(torch.empty(shape, dtype=keys.dtype, device=keys.device))
                 self.buffers.values.append(torch.empty_like(self.buffers.keys[-1]))
-        start = len(self.frames) * self.tokens
-        stop = start + keys.shape[1]
-        all_keys, all_values = self.buffers.keys[layer], self.buffers.values[layer]
-        all_keys[:, start:stop], all_values[:, start:stop] = keys, values
-        return all_keys[:, :stop], all_values[:, :stop]
+        place = (layer, len(self.frames), keys.shape[1])
+        if place not in self._views:  # the same at each step, and once nothing is added but moved
+            start = len(self.frames) * self.tokens
+            stop = start + keys.shape[1]
+            both = self.buffers.keys[layer][:, :stop], self.buffers.values[layer][:, :stop]
+            self._views[place] = (both[0][:, start:], both[1][:, start:], *both)
+        own_keys, own_values, all_keys, all_values = self._views[place]
+        own_keys.copy_(keys)
+        own_values.copy_(values)
+        return all_keys, all_values
 
     def keep(self, positions: Sequence[int]) -> None:
         """Hold what was put last, and evict the oldest frames beyond the limit, sinks excepted."""

@@ -99,6 +99,7 @@ def test_products_in_8_bits_are_another_dtype_and_near(folder: Path) -> None:
     assert 0 < error < 0.3 * np.abs(plain - plain.mean()).mean()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
 def test_switches_by_option(folder: Path) -> None:
     found = model(folder, "&attention=math&compile=on")
     assert found.engine.switches.attention == "math" and found.engine.switches.compiled

@@ -25,15 +25,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .attention import Rope, Seen, attend, rotate, rotate_parts
-from .blocks import Block
+from .blocks import EPS, Block, rms
 from .model import DiT, Text
 from .products import Linear, eight_bit, joined, of, product
 from .recorded import Heard, Play, Recorded, cuda_graph
 from .schedule import x0_from_v
 from .slots import Buffers, Slots
 
-EPS = 1e-6
-"""Of all norms, as in Wan."""
 Piece = TypeVar("Piece", bound=Callable[..., Any])
 KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -303,18 +301,5 @@ def _norm(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _rms(x: Tensor, scale: Tensor) -> Tensor:
-    """Over the last axis, in the precision of the scale, ``[d]`` or ``[2, d]``."""
-    x = x if x.dtype == scale.dtype else x.to(scale.dtype)
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
-    # On a CPU torch's own takes nine steps over all of x; this takes three.
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    mean = torch.addcmul(_eps(scale.dtype), length, length, value=1 / x.shape[-1])
-    return x * torch.rsqrt(mean) * scale
-
-
-@lru_cache
-def _eps(dtype: torch.dtype) -> Tensor:
-    """As a tensor: a number would be made one at each call."""
-    with torch.inference_mode(False):
-        return torch.tensor(EPS, dtype=dtype)
+    """In the precision of the scale, ``[d]`` or ``[2, d]``."""
+    return rms(x if x.dtype == scale.dtype else x.to(scale.dtype), scale)

@@ -131,7 +131,9 @@ def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
 def rms(x: Tensor, scale: Tensor) -> Tensor:
     """Root-mean-square norm over the last axis, without gradient; ``scale`` is ``[d]`` or more."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
+        one = scale.dim() == 1  # then its kernel scales too
+        made = nnf.rms_norm(x, x.shape[-1:], scale if one else None, EPS)
+        return made if one else made * scale
     # On a CPU torch's own takes nine steps over all of x; this takes three.
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     mean = torch.addcmul(_eps(x.dtype), length, length, value=1 / x.shape[-1])

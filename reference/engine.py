@@ -97,7 +97,7 @@ class Engine:
         self._finish = self._made(finish)
         self._levels: dict[float, tuple[Tensor, tuple[Tensor, ...]]] = {}
         self._turned: tuple[Sequence[int], Rope, Tensor] | None = None
-        self._spare: list[Buffers] = []  # of a stream that is over
+        self._spare: list[Buffers] = []  # of the stream that ended last
 
     def new_cache(self, capacity: int = 0, graded: bool = False) -> Slots:
         """An empty cache under the model's policy."""
@@ -107,8 +107,11 @@ class Engine:
         # Recordings are of the memory they were made with, so a stream takes over the last one's.
         buffers = self._spare.pop() if self._spare else Buffers()
         slots = Slots(self.net.new_cache(capacity), self.net.rope, buffers)
-        weakref.finalize(slots, self._spare.append, buffers)
+        weakref.finalize(slots, self._take_back, buffers)
         return slots
+
+    def _take_back(self, buffers: Buffers) -> None:
+        self._spare = [buffers]  # the last alone: they are large
 
     def __call__(
         self,

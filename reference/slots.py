@@ -68,7 +68,7 @@ class Slots:
                 self.buffers.keys.append(torch.empty(shape, dtype=keys.dtype, device=keys.device))
                 self.buffers.values.append(torch.empty_like(self.buffers.keys[-1]))
         place = (layer, len(self.frames), keys.shape[1])
-        if place not in self._views:  # the same at each step, and once nothing is added but moved
+        if place not in self._views:  # the same at each step, and always where frames are evicted
             start = len(self.frames) * self.tokens
             stop = start + keys.shape[1]
             both = self.buffers.keys[layer][:, :stop], self.buffers.values[layer][:, :stop]

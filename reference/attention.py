@@ -85,8 +85,13 @@ def _runs(seen: Sequence[bool]) -> list[slice]:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Seen | None = None) -> Tensor:
-    """Scaled dot-product attention; ``q`` is ``[B, T, N, D]``."""
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    """Scaled dot-product attention; all are ``[B, T, N, D]``."""
+    return attend_by_head(q, k.transpose(1, 2), v.transpose(1, 2), seen)
+
+
+def attend_by_head(q: Tensor, k: Tensor, v: Tensor, seen: Seen | None = None) -> Tensor:
+    """The same of ``k`` and ``v`` as ``[B, N, T, D]``."""
+    q = q.transpose(1, 2)
     out = nnf.scaled_dot_product_attention(q, k, v) if seen is None else seen.attend(q, k, v)
     return out.transpose(1, 2)
 

@@ -128,16 +128,17 @@ def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
-def rms(x: Tensor, scale: Tensor) -> Tensor:
+def rms(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Root-mean-square norm over the last axis, without gradient; ``scale`` is ``[d]`` or more."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
-        one = scale.dim() == 1  # then its kernel scales too
-        made = nnf.rms_norm(x, x.shape[-1:], scale if one else None, EPS)
-        return made if one else made * scale
+        if scale is None or scale.dim() == 1:
+            return nnf.rms_norm(x, x.shape[-1:], scale, EPS)
+        return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
     # On a CPU torch's own takes nine steps over all of x; this takes three.
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     mean = torch.addcmul(_eps(x.dtype), length, length, value=1 / x.shape[-1])
-    return x * torch.rsqrt(mean) * scale
+    x = x * mean.rsqrt_()
+    return x if scale is None else x.mul_(scale)
 
 
 @lru_cache

@@ -24,7 +24,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .attention import Rope, Seen, attend, rotate, rotate_parts
+from .attention import Rope, Seen, attend_by_head, rotate, rotate_parts
 from .blocks import EPS, Block, rms
 from .model import DiT, Text
 from .products import Linear, eight_bit, joined, of, product
@@ -89,7 +89,10 @@ class Engine:
         self._record = record
         blocks = [block for block in net.blocks if isinstance(block, Block)]
         self._layers = [_weights(block, self.switches, alone) for block in blocks]
-        self._hear = [block.hear for block in blocks]
+        self._hear = [partial(_heard, block) for block in blocks]
+        patch = net.patch_embedding
+        assert patch.bias is not None
+        self._patch = Linear(patch.weight.flatten(1), patch.bias)
         self._modulation = torch.cat([block.modulation for block in blocks])  # [layers, 6, d]
         self._head = of(net.head.head)
         self._project = self._made(project)
@@ -155,16 +158,15 @@ class Engine:
         keys and values of text.
         """
         net, heads = self.net, self.config.heads
-        tokens, batch = net.patchify(x).to(x.dtype).flatten(0, 2), len(x)
+        tokens = product(net.cells(x), self._patch).to(x.dtype).flatten(0, 2)
         with self._kernels():
             for index, weights in enumerate(self._layers):
                 shift, scale, gate, shift2, scale2, gate2 = levels[6 * index : 6 * index + 6]
-                q, k, v = self._project(tokens, shift, scale, turns, weights, heads, batch)
-                if cache:
-                    k, v = cache.own(index, k, v)
-                tokens, q = self._ask(tokens, attend(q, k, v, seen), gate, weights)
+                q, k, v = self._project(tokens, shift, scale, turns, weights, heads, len(x))
+                k, v = cache.own(index, k, v) if cache else (k.transpose(1, 2), v.transpose(1, 2))
+                tokens, q = self._ask(tokens, attend_by_head(q, k, v, seen), gate, weights)
                 keys, values = heard[index]
-                told = attend(q, keys, values)
+                told = attend_by_head(q, keys, values)
                 tokens = self._finish(tokens, told, shift2, scale2, gate2, weights)
         shift, scale = levels[-2:]
         cells = product(_norm(tokens, scale, shift), self._head)
@@ -225,7 +227,6 @@ class Weights(NamedTuple):
     o: Linear
     norm: tuple[Tensor, Tensor]  # before text: weight, bias
     asks: Linear
-    scale: Tensor  # of its norm, [d]
     told: Linear
     widen: Linear
     narrow: Linear
@@ -247,11 +248,17 @@ def _weights(block: Block, switches: Switches, alone: bool) -> Weights:
         o=made(of(own.o)),
         norm=(block.norm3.weight, block.norm3.bias),
         asks=made(of(over.q)),
-        scale=over.norm_q.weight,
         told=made(of(over.o)),
         widen=made(of(block.ffn[0])),
         narrow=made(of(block.ffn[2])),
     )
+
+
+def _heard(block: Block, words: Tensor) -> tuple[Tensor, ...]:
+    """Keys and values of text, ``[B, N, L, D]``, its keys scaled as its queries should be."""
+    keys, values = block.hear(words)
+    scale = block.cross_attn.norm_q.weight.view(keys.shape[2:])
+    return (keys * scale.to(keys.dtype)).transpose(1, 2), values.transpose(1, 2)
 
 
 def project(
@@ -268,7 +275,8 @@ def project(
     made = [product(x, part) for part in weights.qkv]
     three = (torch.cat(made, -1) if made[1:] else made[0]).view(len(x), 3, -1)
     pair, values = torch.split(three, [2, 1], dim=1)
-    both = _rms(pair, weights.scales).view(batch, -1, 2 * heads, x.shape[1] // heads)
+    both = rms(pair.to(weights.scales.dtype), weights.scales)
+    both = both.view(batch, -1, 2 * heads, x.shape[1] // heads)
     turned = rotate(both, turns) if turns.is_complex() else rotate_parts(both, turns)
     q, k = turned.to(three.dtype).chunk(2, dim=2)
     return q, k, values.view(q.shape)
@@ -278,7 +286,7 @@ def ask(tokens: Tensor, attended: Tensor, gate: Tensor, weights: Weights) -> tup
     """Tokens with what was attended to, and their queries to text ``[B, T, N, D]``."""
     tokens = torch.addcmul(tokens, product(attended.reshape(tokens.shape), weights.o), gate)
     asked = product(_norm(tokens, *weights.norm), weights.asks)
-    q = _rms(asked, weights.scale).to(asked.dtype)
+    q = rms(asked.to(weights.scales.dtype)).to(asked.dtype)
     return tokens, q.view(attended.shape)
 
 
@@ -301,8 +309,3 @@ def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
 def _norm(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """All of a call is at one level, so its modulation is as a norm's own weights: ``[d]``."""
     return nnf.layer_norm(tokens, scale.shape, scale, shift, EPS)
-
-
-def _rms(x: Tensor, scale: Tensor) -> Tensor:
-    """In the precision of the scale, ``[d]`` or ``[2, d]``."""
-    return rms(x if x.dtype == scale.dtype else x.to(scale.dtype), scale)

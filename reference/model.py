@@ -219,12 +219,15 @@ class DiT(nn.Module):
 
     def patchify(self, x: Tensor) -> Tensor:
         """``[B, F, C, H, W]`` to tokens ``[B, F, S, d]``: the convolution as one matmul."""
+        weight = self.patch_embedding.weight.flatten(1)
+        return nnf.linear(self.cells(x).to(weight.dtype), weight, self.patch_embedding.bias)
+
+    def cells(self, x: Tensor) -> Tensor:
+        """What each token is made of, ``[B, F, S, C p p]``."""
         p, (rows, columns) = self.config.patch, self.grid
         batch, frames, channels = x.shape[:3]
         cells = x.reshape(batch, frames, channels, rows, p, columns, p)
-        cells = cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
-        weight = self.patch_embedding.weight.flatten(1)
-        return nnf.linear(cells.to(weight.dtype), weight, self.patch_embedding.bias)
+        return cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, frames, rows * columns, -1)
 
     def unpatchify(self, out: Tensor, batch: int, frames: int) -> Tensor:
         """Head output, channel order (row, column, channel) as in Wan, to ``[B, F, C, H, W]``."""

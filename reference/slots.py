@@ -61,7 +61,7 @@ class Slots:
                 keys[:, : first.shape[1]] = rotate(first, turn)
 
     def own(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put frames' own ``[B, T, N, D]`` behind those held; returns all."""
+        """Put frames' own ``[B, T, N, D]`` behind those held; returns all, ``[B, N, T, D]``."""
         if layer == len(self.buffers.keys):
             shape = (keys.shape[0], self._length, *keys.shape[2:])
             with torch.inference_mode(False):  # they outlive the mode that they are made in
@@ -71,8 +71,9 @@ class Slots:
         if place not in self._views:  # the same at each step, and always where frames are evicted
             start = len(self.frames) * self.tokens
             stop = start + keys.shape[1]
-            both = self.buffers.keys[layer][:, :stop], self.buffers.values[layer][:, :stop]
-            self._views[place] = (both[0][:, start:], both[1][:, start:], *both)
+            both = [store[layer][:, :stop] for store in (self.buffers.keys, self.buffers.values)]
+            k, v = both
+            self._views[place] = k[:, start:], v[:, start:], k.transpose(1, 2), v.transpose(1, 2)
         own_keys, own_values, all_keys, all_values = self._views[place]
         own_keys.copy_(keys)
         own_values.copy_(values)

@@ -149,7 +149,8 @@ class Rope:
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' ``turns``."""
-    x = x.to(turns.dtype.to_real())  # under mixed precision x is in half
+    real = turns.dtype.to_real()
+    x = x if x.dtype == real else x.to(real)  # under mixed precision x is in half
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns.unsqueeze(1)).flatten(-2)
 

@@ -7,7 +7,6 @@ width of a head, L text rows, d model width.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 EPS = 1e-6
 """Of all norms, as in Wan."""
+EPSILON = {dtype: torch.tensor(EPS, dtype=dtype) for dtype in (torch.float32, torch.float64)}
+"""As tensors: of a number one would be made at each call."""
 
 
 class Block(nn.Module):
@@ -130,22 +131,15 @@ def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
 
 def rms(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Root-mean-square norm over the last axis, without gradient; ``scale`` is ``[d]`` or more."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not x.is_cpu:
         if scale is None or scale.dim() == 1:
             return nnf.rms_norm(x, x.shape[-1:], scale, EPS)
         return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale
     # On a CPU torch's own takes nine steps over all of x; this takes three.
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    mean = torch.addcmul(_eps(x.dtype), length, length, value=1 / x.shape[-1])
+    length = torch.linalg.vector_norm(x, 2, -1, True)
+    mean = torch.addcmul(EPSILON[x.dtype], length, length, value=1 / x.shape[-1])
     x = x * mean.rsqrt_()
     return x if scale is None else x.mul_(scale)
-
-
-@lru_cache
-def _eps(dtype: torch.dtype) -> Tensor:
-    """As a tensor: a number would be made one at each call."""
-    with torch.inference_mode(False):
-        return torch.tensor(EPS, dtype=dtype, device="cpu")
 
 
 class Head(nn.Module):

@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .attention import Rope, Seen, attend_by_head, rotate, rotate_parts
 from .blocks import EPS, Block, rms
 from .model import DiT, Text
-from .products import Linear, eight_bit, joined, of, product
+from .products import Linear, cast_to, eight_bit, joined, of, product
 from .recorded import Heard, Play, Recorded, cuda_graph
 from .schedule import x0_from_v
 from .slots import Buffers, Slots
@@ -157,12 +157,12 @@ class Engine:
         ``turns``: complex ``[T, D / 2]``, to a compiler real; ``levels``: :meth:`_at`; ``heard``:
         keys and values of text.
         """
-        net, heads = self.net, self.config.heads
-        tokens = product(net.cells(x), self._patch).to(x.dtype).flatten(0, 2)
+        net, heads, (batch, frames) = self.net, self.config.heads, x.shape[:2]
+        tokens = cast_to(x.dtype, product(net.cells(x), self._patch)).flatten(0, 2)
         with self._kernels():
             for index, weights in enumerate(self._layers):
                 shift, scale, gate, shift2, scale2, gate2 = levels[6 * index : 6 * index + 6]
-                q, k, v = self._project(tokens, shift, scale, turns, weights, heads, len(x))
+                q, k, v = self._project(tokens, shift, scale, turns, weights, heads, batch)
                 k, v = cache.own(index, k, v) if cache else (k.transpose(1, 2), v.transpose(1, 2))
                 tokens, q = self._ask(tokens, attend_by_head(q, k, v, seen), gate, weights)
                 keys, values = heard[index]
@@ -170,7 +170,7 @@ class Engine:
                 tokens = self._finish(tokens, told, shift2, scale2, gate2, weights)
         shift, scale = levels[-2:]
         cells = product(_norm(tokens, scale, shift), self._head)
-        return net.unpatchify(cells, *x.shape[:2])
+        return net.unpatchify(cells, batch, frames)
 
     def _made(self, piece: Piece) -> Piece:
         return cast(Piece, _compiled(piece)) if self.switches.compiled else piece
@@ -273,12 +273,12 @@ def project(
     """Roped queries and keys, and values, ``[B, T, N, D]`` each, of ``[B T, d]``."""
     x = _norm(tokens, scale, shift)
     made = [product(x, part) for part in weights.qkv]
-    three = (torch.cat(made, -1) if made[1:] else made[0]).view(len(x), 3, -1)
-    pair, values = torch.split(three, [2, 1], dim=1)
-    both = rms(pair.to(weights.scales.dtype), weights.scales)
+    three = (torch.cat(made, -1) if made[1:] else made[0]).view(x.shape[0], 3, -1)
+    pair, values = three.split_with_sizes((2, 1), 1)
+    both = rms(cast_to(weights.scales.dtype, pair), weights.scales)
     both = both.view(batch, -1, 2 * heads, x.shape[1] // heads)
     turned = rotate(both, turns) if turns.is_complex() else rotate_parts(both, turns)
-    q, k = turned.to(three.dtype).chunk(2, dim=2)
+    q, k = cast_to(three.dtype, turned).split_with_sizes((heads, heads), 2)
     return q, k, values.view(q.shape)
 
 
@@ -286,7 +286,7 @@ def ask(tokens: Tensor, attended: Tensor, gate: Tensor, weights: Weights) -> tup
     """Tokens with what was attended to, and their queries to text ``[B, T, N, D]``."""
     tokens = torch.addcmul(tokens, product(attended.reshape(tokens.shape), weights.o), gate)
     asked = product(_norm(tokens, *weights.norm), weights.asks)
-    q = rms(asked.to(weights.scales.dtype)).to(asked.dtype)
+    q = cast_to(asked.dtype, rms(cast_to(weights.scales.dtype, asked)))
     return tokens, q.view(attended.shape)
 
 
@@ -308,4 +308,4 @@ def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
 
 def _norm(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """All of a call is at one level, so its modulation is as a norm's own weights: ``[d]``."""
-    return nnf.layer_norm(tokens, scale.shape, scale, shift, EPS)
+    return torch.layer_norm(tokens, scale.shape, scale, shift, EPS)

@@ -51,13 +51,17 @@ def product(x: Tensor, layer: Linear) -> Tensor:
     in half, for kernels give no other, and then as the bias is.
     """
     if layer.scale is None:
-        x = x if x.dtype == layer.weight.dtype else x.to(layer.weight.dtype)
-        return nnf.linear(x, layer.weight, layer.bias)
+        return nnf.linear(cast_to(layer.weight.dtype, x), layer.weight, layer.bias)
     rounded, scale = _rounded(x.flatten(0, -2))
     by_row = nnf.ScalingType.RowWise
     bias = layer.bias.bfloat16()
     out = nnf.scaled_mm(rounded, layer.weight.t(), scale, by_row, layer.scale, by_row, bias=bias)
     return out.view(*x.shape[:-1], -1).to(layer.bias.dtype)
+
+
+def cast_to(dtype: torch.dtype, x: Tensor) -> Tensor:
+    """``x`` in a precision; at a few tokens, a conversion to its own costs as much as a sum."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:

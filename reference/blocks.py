@@ -14,6 +14,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from .attention import Seen, attend, rotate
+from .products import cast_to
 
 if TYPE_CHECKING:
     from .sequence import Sharing
@@ -55,13 +56,13 @@ class Block(nn.Module):
             m.unsqueeze(2) for m in (self.modulation + modulation).unbind(2)
         )
         dtype = self.self_attn.o.weight.dtype  # of matrix products; x may be exact and they halved
-        given = torch.addcmul(shift, self.norm1(x), 1 + scale).to(dtype)
+        given = cast_to(dtype, torch.addcmul(shift, self.norm1(x), 1 + scale))
         attended, k, v = self.self_attn.over_video(given, turns, seen, past)
         x = torch.addcmul(x, attended.view_as(x), gate)
         heard = heard or self.hear(text)
-        asks = self.norm3(x).to(dtype).flatten(1, 2)
+        asks = cast_to(dtype, self.norm3(x)).flatten(1, 2)
         x = x + self.cross_attn.over_text(asks, *heard).view_as(x)
-        fed = self.ffn(torch.addcmul(shift2, self.norm2(x), 1 + scale2).to(dtype))
+        fed = self.ffn(cast_to(dtype, torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
         return torch.addcmul(x, fed, gate2), k, v
 
     def hear(self, text: Tensor) -> tuple[Tensor, ...]:
@@ -97,7 +98,7 @@ class Attention(nn.Module):
         q, k, v = self._heads(q, k, self.v(x))
         if self.sharing:
             q, k, v = (self.sharing.to_heads(t, frames) for t in (q, k, v))
-        q, k = (rotate(t, turns).to(v.dtype) for t in (q, k))
+        q, k = (cast_to(v.dtype, rotate(t, turns)) for t in (q, k))
         all_k, all_v = (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)) if past else (k, v)
         out = attend(q, all_k, all_v, seen)
         if self.sharing:
@@ -121,12 +122,9 @@ class Attention(nn.Module):
 
 def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
     """Computed in the precision of the norm's weights, which are never halved; in ``x``'s own."""
-    exact = x.to(norm.weight.dtype)
-    if torch.is_grad_enabled():
-        out: Tensor = norm(exact)
-    else:
-        out = rms(exact, norm.weight)
-    return out.to(x.dtype)
+    exact = cast_to(norm.weight.dtype, x)
+    out: Tensor = norm(exact) if torch.is_grad_enabled() else rms(exact, norm.weight)
+    return cast_to(x.dtype, out)
 
 
 def rms(x: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -109,6 +109,8 @@ class WanModel(StreamModel):
         nn.Module.to(codec.vae, asked["device"], getattr(torch, asked["vae"]))
         if isinstance(text, UMT5):
             text.device = torch.device(asked["device"])
+            if asked["device"] == "cuda":
+                text.encoder.to(torch.bfloat16)  # as its official weights are
         sampler = SamplerConfig(
             kind=asked["sampler"],
             steps=asked["steps"],

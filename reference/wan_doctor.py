@@ -46,7 +46,7 @@ def checks(rest: str) -> dict[str, Callable[[], Finding]]:
         "wan transformer": lambda: transformer(stored, found, asked, path.name),
         **{f"wan {name}": partial(part, name, folders, path) for name in PARTS},
         "wan decoder": lambda: decoder(asked["decoder"], found.channels),
-        "wan memory": lambda: memory(found, asked),
+        "wan memory": lambda: memory(found, asked, _bytes("text_encoder", folders)),
     }
 
 
@@ -95,26 +95,41 @@ def decoder(asked: str, channels: int) -> Finding:
     return "ok", f"small, {count:,} parameters, in {path}; {apart}", ""
 
 
-def memory(found: Sizes, asked: Mapping[str, Any]) -> Finding:
-    """What weights and the cache of keys and values take, against what is free."""
+def memory(found: Sizes, asked: Mapping[str, Any], encoder: float = 0.0) -> Finding:
+    """What weights and the cache of keys and values take, against what is free.
+
+    ``encoder``: bytes of the text encoder, which is on a GPU while it encodes a prompt.
+    """
     published = wan_options.PUBLISHED.data.shape
     tokens = published[0] * published[1] // (wan.PIXELS * found.patch) ** 2
-    each = getattr(torch, asked["dtype"]).itemsize
+    each = getattr(torch, wan_options.half(asked["dtype"])).itemsize
     weights = each * sum(p.numel() for p in _empty(found, asked).parameters())
+    if asked["dtype"] == "float8":
+        weights *= 1.5  # those in 8 bits are made of the others, which stay
     frames = (asked["window"] or wan_options.NATIVE) + asked["sink"]
     cache = 2 * each * found.layers * found.dim * tokens * frames
     text = (
         f"weights {weights / GB:.2g} GB and {frames} frames of {published[1]}x{published[0]} in "
         f"the cache {cache / GB:.2g} GB as {asked['dtype']}"
     )
-    free = torch.cuda.mem_get_info()[0] if asked["device"] == "cuda" else free_memory()
+    cuda = asked["device"] == "cuda"
+    if cuda and encoder:
+        text += f", and while a prompt is encoded UMT5 {encoder / GB:.2g} GB"
+    needed = weights + cache + (encoder if cuda else 0)
+    free = torch.cuda.mem_get_info()[0] if cuda else free_memory()
     if free is None:
         return "ok", f"{text}; this system does not say how much is free.", ""
     text += f"; {free / GB:.0f} GB are free on the {asked['device']}"
-    if weights + cache > free:
+    if needed > free:
         return "fail", f"{text}.", "sfbench doctor --model 'wan:PATH?dtype=bfloat16&window=9'"
-    tight = weights + cache > COMFORTABLE * free
+    tight = needed > COMFORTABLE * free
     return "warn" if tight else "ok", f"{text}, which the VAE needs too.", ""
+
+
+def _bytes(name: str, folders: list[Path]) -> float:
+    """Of the files of a part."""
+    home = next((folder / name for folder in folders if (folder / name).is_dir()), None)
+    return sum(path.stat().st_size for path in home.glob("*.safetensors")) if home else 0.0
 
 
 def _empty(found: Sizes, asked: Mapping[str, Any]) -> DiT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Child
 
 from sfbench import doctor
@@ -75,6 +76,26 @@ def test_memory_is_told_before_it_is_taken(
     assert said == verdict
     # The published figures: 2.84 GB of weights, 6.04 GB of keys and values of 21 frames.
     assert "weights 2.8 GB and 21 frames of 832x480 in the cache 6 GB as bfloat16" in text
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(24e9, "ok"), (13e9, "warn"), (10e9, "fail")])
+def test_on_a_gpu_the_text_encoder_counts_too(
+    free: float, verdict: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (folder / "text_encoder" / "model.safetensors").open("wb") as file:
+        file.truncate(11_400_000_000)  # a file of holes
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), 0))
+    said, text, _ = found(f"wan:{folder}?device=cuda&window=3&chunk=1")["memory"]
+    assert said == verdict and "while a prompt is encoded UMT5 11 GB" in text
+
+
+def test_8_bits_are_beside_the_weights_that_they_are_made_of() -> None:
+    sizes = [
+        found(f"wan:random-1.3b?device=cpu&dtype={dtype}")["memory"][1].split()[1]
+        for dtype in ("bfloat16", "float8")
+    ]
+    assert float(sizes[1]) == pytest.approx(1.5 * float(sizes[0]), rel=0.05)
 
 
 def test_another_model_loads_or_says_why() -> None:

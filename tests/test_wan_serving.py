@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("diffusers", reason="a GPU's image may lack it")
+pytest.importorskip("pydantic", reason="a GPU's image may lack it")
 pytest.importorskip("av", reason="a GPU's image may lack it")
+pytest.importorskip("diffusers", reason="a GPU's image may lack it")
+pytest.importorskip("ftfy", reason="a GPU's image may lack it")
 
 from sfbench import cli
 from sfbench.cli_common import use_device
@@ -157,6 +159,7 @@ def test_on_the_cpu_no_gpu_is_seen_by_any_process(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_all_that_is_fast_makes_the_same_video(folder: Path) -> None:
     """Graphs, overlapping and a chosen kernel, in single precision, against none of them."""

@@ -129,7 +129,7 @@ def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
 
 def rms(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Root-mean-square norm over the last axis, without gradient; ``scale`` is ``[d]`` or more."""
-    if not x.is_cpu:
+    if not x.is_cpu or x.itemsize < 4:  # of halves torch's own sums in single precision
         if scale is None or scale.dim() == 1:
             return nnf.rms_norm(x, x.shape[-1:], scale, EPS)
         return nnf.rms_norm(x, x.shape[-1:], eps=EPS) * scale

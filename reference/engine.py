@@ -54,8 +54,7 @@ class Switches:
     graphs: bool = False
     """Play a recording of the call (CUDA)."""
     compiled: bool = False
-    """Norms, modulations and rotations as kernels of their own making (a compiler's first call
-    takes a minute)."""
+    """Norms, modulations and rotations as kernels of a compiler's making, at the first call."""
     attention: str = ""
     """The kernel to try first, of :data:`KERNELS`; by default torch chooses."""
     eight_bit: bool = False

@@ -7,16 +7,14 @@ until it is brought to its device block by block.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
-from .checkpoint import CheckpointError, sha256
+from .checkpoint import CheckpointError, files_hash, sha256
 from .config import ConfigError, Preset
 from .elsewhere import PARTS, built_on, home
 from .model import DiT
@@ -24,9 +22,6 @@ from .wan_parts import part
 from .wan_text import UMT5
 from .wan_vae import WanCodec
 from .wan_weights import Sizes, Stored, fill, sizes, transformer_at
-
-READERS = 8
-"""Files that are hashed at once: a disk that many machines share is faster that way."""
 
 
 def contents(preset: Preset, rows: Iterable[str]) -> dict[str, str]:
@@ -94,20 +89,11 @@ def _content(preset: Preset, name: str) -> str:
     place = _place(preset, name)
     if name in PARTS:
         found = (path for inside in PARTS[name] for path in (place / inside).rglob("*"))
-        return _hash([path for path in found if path.is_file()], place)
+        return files_hash([path for path in found if path.is_file()], place)
     if place.is_file():
         return sha256(place)
     tensors: Stored = transformer_at(place)[0]
-    return _hash(tensors.files, tensors.folder)
-
-
-def _hash(files: Sequence[Path], root: Path) -> str:
-    ordered = sorted(files, key=lambda path: path.relative_to(root).parts)
-    with ThreadPoolExecutor(READERS) as threads:
-        hashes = threads.map(sha256, ordered)
-        lines = zip(ordered, hashes, strict=True)
-        told = "".join(f"{path.relative_to(root).as_posix()} {found}\n" for path, found in lines)
-    return hashlib.sha256(told.encode()).hexdigest()
+    return files_hash(tensors.files, tensors.folder)
 
 
 def _ensure_sizes(preset: Preset, row: str, found: Sizes, place: Path) -> None:

@@ -129,7 +129,7 @@ class Job:
             yield found
 
     def measures(self, ceiling: float) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        """What there is to measure, the headline first and what takes a compiler minutes last."""
+        """What there is to measure: the headline first, what a compiler takes longest for last."""
         frames, n = self.preset.data.frames, self.preset.model.frames_per_chunk
         best, known = Switches.of(self.device), self.decoders()
         preset, net = self.network(n, frames)

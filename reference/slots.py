@@ -43,7 +43,7 @@ class Slots:
         self.policy, self.rope, self.frames = policy, rope, policy.frames
         self.chunk, self.window, self.sink = policy.chunk, policy.window, policy.sink
         self.limit, self.tokens = policy.limit, policy.tokens
-        self.buffers = buffers
+        self.buffers, self._length = buffers, 0  # tokens that a layer's buffer has room for
         self._first: list[Tensor] = []  # a layer: keys of sinks at their own frames
         self._views: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 

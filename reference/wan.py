@@ -16,11 +16,10 @@ import torch
 from torch import nn
 
 from sfbench.models import ModelError
-from sfbench.pipelines import weights_hash
 from sfbench.schema import SCOPES, Geometry, ModelCard
 
 from . import wan_small
-from .checkpoint import sha256
+from .checkpoint import files_hash, sha256
 from .codec import frames_of
 from .config import CodecConfig, DataConfig, ModelConfig, Preset, SamplerConfig, TextConfig
 from .model import DiT
@@ -28,7 +27,7 @@ from .schedule import Schedule, evenly
 from .streaming import StreamModel
 from .text import TextEncoder, WordEncoder
 from .wan_options import NATIVE, PUBLISHED, RANDOM, SMALL, asked_of, half, overlaps, switches
-from .wan_parts import part
+from .wan_parts import inside, part
 from .wan_small import SmallCodec
 from .wan_text import UMT5, random_umt5
 from .wan_vae import TEMPORAL, WanCodec
@@ -54,7 +53,7 @@ def load(rest: str) -> WanModel:
 def read(path: Path, query: str, asked: Mapping[str, Any]) -> WanModel:
     """The weights at a path, with the VAE and the text encoder beside them or in ``base``."""
     found, config = transformer_at(path)
-    digest = weights_hash(found.folder) if path.is_dir() else sha256(path)
+    digest = files_hash(found.files, found.folder) if path.is_dir() else sha256(path)
     read_sizes = sizes(found.shapes(), config, path.name)
     folders = [folder for folder in (path, Path(asked["base"] or path)) if folder.is_dir()]
     with torch.device("meta"):
@@ -102,6 +101,7 @@ class WanModel(StreamModel):
         text: TextEncoder,
         digest: str | None,
     ) -> None:
+        fast = switches(asked)
         network.eval().requires_grad_(False).to(asked["device"])
         if asked["dtype"] != "float32":
             network.halve(getattr(torch, half(asked["dtype"])))
@@ -133,7 +133,7 @@ class WanModel(StreamModel):
             scopes=SCOPES,
             frames_per_latent=TEMPORAL,
             dtype=asked["dtype"],
-            compiled=switches(asked).compiled,
+            compiled=fast.compiled,
             decoder="small" if isinstance(codec, SmallCodec) else None,
             steps=asked["steps"],
             parameters=sum(p.numel() for p in network.parameters()),
@@ -142,7 +142,7 @@ class WanModel(StreamModel):
         small = isinstance(codec, SmallCodec)  # whose layers are few: nothing to compile
         codec.prepare(
             channels_last=asked["device"] == "cuda",
-            compiled=switches(asked).compiled and not small,
+            compiled=fast.compiled and not small,
         )
         super().__init__(
             card,
@@ -150,7 +150,7 @@ class WanModel(StreamModel):
             codec,
             text,
             Schedule.of(sampler),
-            switches=switches(asked),
+            switches=fast,
             overlap=overlaps(asked),
             alone=True,
         )
@@ -205,7 +205,7 @@ def preset_of(found: Sizes, asked: Mapping[str, Any]) -> Preset:
 
 def _part(folders: list[Path], name: str, path: Path) -> Any:
     """The VAE, text encoder or tokenizer of the first folder that has it."""
-    home = next((folder / name for folder in folders if (folder / name).is_dir()), None)
+    home = inside(folders, name)
     if home is None:
         raise ModelError(
             f"'{path}' has no {name}; name a Wan folder in diffusers' format that has one with "

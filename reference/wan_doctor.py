@@ -18,6 +18,7 @@ from . import wan, wan_options, wan_small
 from .checkpoint import CheckpointError
 from .model import DiT
 from .wan_convert import TEXT, TOKENIZER, VAE
+from .wan_parts import inside
 from .wan_weights import Sizes, Stored, check, sizes, transformer_at
 
 PARTS = {"vae": VAE, "text_encoder": TEXT, "tokenizer": TOKENIZER}
@@ -65,9 +66,8 @@ def transformer(stored: Stored, found: Sizes, asked: Mapping[str, Any], name: st
 
 def part(name: str, folders: list[Path], path: Path) -> Finding:
     """Whether a folder has it in a form that is read."""
-    for folder in folders:
-        if (folder / name).is_dir():
-            return "ok", f"in {folder / name}", ""
+    if home := inside(folders, name):
+        return "ok", f"in {home}", ""
     for folder in folders:
         if (folder / PARTS[name]).exists():
             mend = (
@@ -128,7 +128,7 @@ def memory(found: Sizes, asked: Mapping[str, Any], encoder: float = 0.0) -> Find
 
 def _bytes(name: str, folders: list[Path]) -> float:
     """Of the files of a part."""
-    home = next((folder / name for folder in folders if (folder / name).is_dir()), None)
+    home = inside(folders, name)
     return sum(path.stat().st_size for path in home.glob("*.safetensors")) if home else 0.0
 
 

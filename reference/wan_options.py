@@ -77,6 +77,8 @@ def asked_of(rest: str) -> tuple[Path, dict[str, Any]]:
     asked = _defaults(given) | options_of(path) | given
     if "steps" in given:
         asked.pop("few", None)  # an even list in place of the one that it was trained on
+    if asked.get("graphs") == "on" and asked["device"] != "cuda":
+        raise ModelError("wan: graphs=on records CUDA graphs, and this is to run on the CPU.")
     asked["vae"] = asked.get("vae", half(asked["dtype"]))
     if asked["decoder"] == "small" and path.name not in RANDOM:
         raise ModelError(
@@ -120,8 +122,6 @@ def _defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(asked: dict[str, Any]) -> dict[str, Any]:
     if asked.get("device") == "cuda" and not torch.cuda.is_available():
         raise ModelError("wan: device=cuda is asked for, and torch sees no GPU; `sfbench doctor`.")
-    if asked.get("graphs") == "on" and not torch.cuda.is_available():
-        raise ModelError("wan: graphs=on records CUDA graphs, and torch sees no GPU.")
     decoder = asked.get("decoder", "wan")
     named = decoder.startswith(SMALL) and decoder != SMALL
     if decoder not in ("wan", "small") and not named:

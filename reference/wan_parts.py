@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ CLASSES = {
     "tokenizer": ("transformers", "AutoTokenizer"),
 }
 """Folder -> the package and the class that read it."""
+
+
+def inside(folders: Sequence[Path], name: str) -> Path | None:
+    """The first folder's part of this name."""
+    return next((folder / name for folder in folders if (folder / name).is_dir()), None)
 
 
 def part(home: Path) -> Any:

@@ -36,8 +36,8 @@ class WanCodec:
     def prepare(self, *, channels_last: bool, compiled: bool) -> None:
         """Make decoding fast; what comes out is the same but for rounding.
 
-        A compiler takes minutes, once a length of call: for a first latent, and a first, a second
-        and a later chunk.
+        The compiler is called once a state of the caches: for a first latent, a first chunk after
+        it, and all later ones.
         """
         if channels_last:
             for parameter in self.vae.decoder.parameters():

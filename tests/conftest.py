@@ -17,6 +17,7 @@ sys.path.insert(0, str(TESTS))  # for `import fakes`, here and in children
 LONGEST = (
     "distributed",
     "wan",
+    "wan_training",
     "video_exposure",
     "trainer",
     "own_videos",

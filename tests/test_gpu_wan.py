@@ -84,7 +84,7 @@ def test_with_decoders_a_chunk_ends_with_its_frames(
     ]
     lengths = {len(s["seconds"]) for s in found["streams"][:5]}
     assert lengths == {8 // 2 + gpu_wan.STEADY}
-    assert calls[-1] == "compiled"  # what takes minutes comes last
+    assert calls[-1] == "compiled"  # what may take longest comes last
 
 
 def test_a_run_that_is_cut_short_leaves_what_it_measured(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from sfbench.reference.attention import block_causal, clean_and_noisy
+from sfbench.reference.blocks import normed, rms
 from sfbench.reference.model import DiT
 
 from reference_fixtures import inputs, network, preset
@@ -43,6 +44,17 @@ def test_cached_chunks_equal_one_block_causal_pass(policy: dict, prediction: str
     torch.testing.assert_close(by_chunks(net, x, sigma, text), whole, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_norm_is_the_same_without_gradient(dtype: torch.dtype) -> None:
+    norm = torch.nn.RMSNorm(48, eps=1e-6).to(dtype)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 3, 48, dtype=dtype) * torch.tensor([1e-3, 1.0, 1e3], dtype=dtype)[:, None]
+    with torch.no_grad():
+        torch.testing.assert_close(normed(norm, x), norm(x))
+        pair = rms(x[:, :2], torch.stack([norm.weight, 2 * norm.weight]))
+        torch.testing.assert_close(pair, torch.stack([norm(x[:, 0]), 2 * norm(x[:, 1])], 1))
+
+
 def test_in_single_precision_they_agree_to_1e_5() -> None:
     torch.manual_seed(0)
     net = DiT(preset()).eval()
@@ -53,7 +65,6 @@ def test_in_single_precision_they_agree_to_1e_5() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_computes_what_the_cpu_does() -> None:
     net = network(window=8)
     x, sigma, text = inputs(net)

@@ -169,12 +169,13 @@ def test_what_cannot_be_is_one_sentence(name: str, reason: str, tmp_path: Path) 
 @pytest.mark.parametrize("text", ["words", "umt5"])
 def test_random_weights_do_all_the_work(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a size that a CPU makes; the names differ from the published ones in nothing else."""
+    small, encoder = vae(), text_encoder()
+    # Only now: at its first use transformers puts another module in its own place.
     import diffusers
     import transformers
 
     monkeypatch.setitem(wan_options.RANDOM, "random-small", "base")
     monkeypatch.setattr(wan, "published", lambda _: Sizes(60, 44, 2, 3, 2, 32, CHANNELS, TEXT))
-    small, encoder = vae(), text_encoder()
     monkeypatch.setattr(diffusers, "AutoencoderKLWan", lambda: small)
     monkeypatch.setattr(transformers, "UMT5EncoderModel", lambda config: encoder)
     drawn = resolve(f"wan:random-small?chunk=1&window=3&steps=2&text={text}")

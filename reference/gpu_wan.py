@@ -111,6 +111,7 @@ class Job:
     def run(self) -> Iterator[dict[str, Any]]:
         """All figures so far, after each new one."""
         ceiling = self.ceiling()
+        self.console.print(f"ceiling of products here: {ceiling / 1e12:.3g} TFLOP/s")
         found: dict[str, Any] = {
             "height": self.preset.data.shape[0],
             "width": self.preset.data.shape[1],
@@ -207,7 +208,7 @@ class Job:
             f"{name}{', overlapped' if overlapped else ''}, {n} a chunk, window {window}: "
             f"{found['fps_of_the_native_clip']:.1f} fps over {pixels} frames, "
             f"{found['fps_steady']:.1f} steady, first chunk {1000 * seconds[0]:.0f} ms, "
-            f"{100 * found['share_of_ceiling']:.0f} % of the ceiling"
+            f"{sum(flops) / 1e12:.3g} TFLOP, {100 * found['share_of_ceiling']:.0f} % of the ceiling"
         )
         return found
 

@@ -26,12 +26,17 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_every_stream_is_timed_and_written_down(tmp_path: Path) -> None:
+def test_every_stream_is_timed_and_written_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert gpu_wan.main([*SMALL, "--out", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
     found = read(tmp_path)
     assert found["provenance"]["cuda"] is None and found["dtype"] == "float32"
     assert found["ceiling_flops_per_second"] > 1e9 and found["decoders"] == []  # not Wan's codec
     streams = found["streams"]
+    assert f"ceiling of products here: {found['ceiling_flops_per_second'] / 1e12:.3g} TFLOP" in said
+    assert all(f"{sum(s['flops']) / 1e12:.3g} TFLOP, " in said for s in streams)
     assert [s["what"] for s in streams] == [*gpu_wan.variants("cpu"), "engine", "engine"]
     shapes = [(s["frames_per_chunk"], s["window"]) for s in streams]
     assert shapes == [(2, 8)] * (len(streams) - 2) + [(1, 8), (2, 6)]

@@ -6,10 +6,10 @@ hits both sides of a ratio.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import mean, median
 from typing import Any
 from unittest.mock import patch
 
@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from . import objective_fakes
 from .attention import Seen, attend, clean_and_noisy
 from .catalogue import DEFAULT_PRESET
 from .config import Preset
 from .data import LatentPool, Pool
+from .engine import Engine, quick
 from .model import DiT, Text
 from .objective_dmd import DMD
 from .objective_fakes import Fakes, noised_truth, own_past, true_past
@@ -79,13 +81,14 @@ class Bench:
     def training(self, batch: int) -> list[Row]:
         """A generator step of the paper's efficiency figure: the three ways to a clip, DMD on each.
 
-        Scores included; Self Forcing apart for each exit step. And teacher forcing's
-        own step, many-step, on the doubled sequence.
+        Scores included; Self Forcing apart for each exit step, and with a graded pass a chunk. And
+        teacher forcing's own step, many-step, on the doubled sequence.
         """
         draw = self._draw(batch)
         self_forcing, teacher_forcing, diffusion_forcing = (
             self._distillation(draw, fakes) for fakes in (own_past, true_past, noised_truth)
         )
+        by_chunk = self._distillation(self._draw(batch, "apart"), own_past)
 
         def generator(objective: DMD, exit_step: int | None = None) -> None:
             student, chunks = objective.student, len(objective.student.chunks.all)
@@ -107,17 +110,21 @@ class Bench:
             lambda: many_step("TF"),
             lambda: many_step("DF"),
             *(lambda e=e: generator(self_forcing, e) for e in steps),
+            *(lambda e=e: generator(by_chunk, e) for e in steps),
         )
+        sf, apart = sf[: len(steps)], sf[len(steps) :]
         rows = [row(f"a generator step: SF+DMD, {e + 1} steps; TF+DMD", sf[e], tf) for e in steps]
         return [
             *rows,
-            row("a generator step: SF+DMD, mean exit; TF+DMD", sum(sf) / len(sf), tf),
-            row("a generator step: SF+DMD, mean exit; DF+DMD", sum(sf) / len(sf), df),
+            row("a generator step: SF+DMD, mean exit; TF+DMD", mean(sf), tf),
+            row("a generator step: SF+DMD, mean exit; DF+DMD", mean(sf), df),
+            row("a generator step: SF+DMD, a graded pass a chunk; one", mean(apart), mean(sf)),
             row("a many-step step: teacher forcing, diffusion forcing", many_tf, many_df),
         ]
 
     def joining(self) -> list[Row]:
-        """A critic's rollout: chunks cached in calls of their own, or in the next one's first."""
+        """A critic's rollout: by the network, chunks cached in calls of their own or in the next
+        one's first; by the engine."""
         draw = self._draw(8)
         student = self._distillation(draw, own_past).student
         batch = draw.batch(0, 20)
@@ -129,13 +136,21 @@ class Bench:
         joint = Past.evaluate
 
         @torch.no_grad()
-        def roll(evaluate: Callable[..., Tensor]) -> None:
-            with patch.object(Past, "evaluate", evaluate):
+        def roll(evaluate: Callable[..., Tensor], maker: Callable[[DiT], DiT | Engine]) -> None:
+            maker_is = patch.object(objective_fakes, "quick", maker)
+            with patch.object(Past, "evaluate", evaluate), maker_is:
                 for step in range(4):  # exits of each
                     own_past(student, batch, step, 43)
 
-        slow, fast = in_turns(lambda: roll(apart), lambda: roll(joint))
-        return [row("four rollouts of a critic: cached apart, with the next chunk", slow, fast)]
+        slow, fast, engine = in_turns(
+            lambda: roll(apart, lambda net: net),
+            lambda: roll(joint, lambda net: net),
+            lambda: roll(joint, quick),
+        )
+        return [
+            row("four rollouts of a critic: cached apart, with the next chunk", slow, fast),
+            row("four rollouts of a critic: by the network, by an engine", fast, engine),
+        ]
 
     def sharing(self) -> list[Row]:
         """A step of both players: rollouts of their own, against one that they share."""
@@ -182,9 +197,9 @@ class Bench:
         anew, once = in_turns(lambda: roll(True), lambda: roll(False))
         return [row("a rollout with gradient: text projected at each call, once", anew, once)]
 
-    def _draw(self, batch: int, **options: Any) -> Draw:
+    def _draw(self, batch: int, graded: str = "auto", **options: Any) -> Draw:
         """The preset's Self Forcing on random latents."""
-        p = self.preset
+        p = replace(self.preset, engine=replace(self.preset.engine, graded=graded))
         p = replace(p, data=replace(p.data, clips=batch, clip_frames=p.data.frames))
         method = replace(p.method("self-forcing-dmd"), batch=batch, **options)
         shape = (batch, p.data.frames, *p.latent_shape)
@@ -205,7 +220,7 @@ def in_turns(*jobs: Callable[[], None], rounds: int = 5) -> list[float]:
             job()
             if number:
                 kept.append(time.perf_counter() - started)
-    return [statistics.median(kept) for kept in times]
+    return [median(kept) for kept in times]
 
 
 def row(what: str, first: float, second: float) -> Row:

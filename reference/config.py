@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 
@@ -188,6 +189,11 @@ class MethodConfig:
     expect: str = ""  # the score this recipe is expected to reach, as a person would say it
 
 
+FEW_TOKENS = 128
+"""Of a chunk, in all samples at once, up to which one graded pass is no slower than one a chunk,
+though each chunk is evaluated once more (``make bench``, on a CPU)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How the work is laid out on machines. No part of a recipe: it may change on a resume."""
@@ -198,8 +204,14 @@ class EngineConfig:
     checkpoint_blocks: bool = False  # recompute activations in the backward pass
     offload_teacher: bool = False  # keep its weights in the CPU's memory between uses
     attention: str = "auto"  # under a mask: "auto", "dense", "blocks" or "flex" (attention.Seen)
+    graded: str = "auto"  # a rollout's graded evaluations: "apart", "together" after it, or by size
     sequence_parallel: int = 1  # processes that share the tokens of one sample
     device: str = "auto"  # "cpu", "cuda", or "auto": a GPU for each process, if there are any
+
+    def at_once(self, batch: int, processes: int) -> int:
+        """Samples of a batch that a process computes at once, at most."""
+        share = ceil(batch / max(1, processes // self.sequence_parallel))
+        return ceil(share / ceil(share / (self.micro_batch or share)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +241,22 @@ class Preset:
         """``(C, h, w)`` of one latent frame."""
         height, width = (side // self.codec.stride for side in self.data.shape)
         return self.codec.channels, height, width
+
+    def grades_together(self, method: MethodConfig, processes: int) -> bool:
+        """Whether a rollout's graded evaluations are made in one pass, after it.
+
+        Never where more than what is cached ties a chunk to others: gradient through the cache,
+        sinks that move along with the window, or a prompt that changes while gradient is carried.
+        """
+        model, (_, height, width) = self.model, self.latent_shape
+        moving = model.sink and model.positions == "relative"
+        switched = method.switch and method.grad_frames > self.data.frames
+        if method.kv_grad != "none" or moving or switched or self.engine.graded == "apart":
+            return False
+        frame = (height // model.patch) * (width // model.patch)
+        samples = self.engine.at_once(method.batch, processes)
+        tokens = samples * model.frames_per_chunk * frame
+        return self.engine.graded == "together" or tokens <= FEW_TOKENS
 
     def method(self, name: str) -> MethodConfig:
         """The recipe of a row, or one sentence naming the nearest."""

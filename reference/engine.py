@@ -215,6 +215,19 @@ class Engine:
         return sdpa_kernel([*KERNELS.values()][first:], set_priority=True)
 
 
+def quick(net: DiT) -> DiT | Engine:
+    """What makes training's rollouts without gradient: an engine, or the network where none can.
+
+    That is where parameters are not at hand (sharded), are not a layer's own (adapters), or are
+    halved on the way (autocast), and where tokens are shared. Weights are not copied, but what is
+    made of them (:attr:`Switches.levels`) is kept: they must not change until the rollout ends.
+    """
+    adapted = any(hasattr(part, "base_layer") for part in net.blocks.modules())
+    halved = torch.is_autocast_enabled(next(net.parameters()).device.type)
+    able = net.whole and not net.sharing and not adapted and not halved
+    return Engine(net, Switches(fused=False)) if able else net
+
+
 # --- a layer, as functions of its weights: compiled once for all layers ---------------------------
 
 

@@ -76,7 +76,7 @@ def estimate(preset: Preset, name: str, machine: Machine) -> Row:
     if config.given:
         count = cost.parameters(preset.of(name))
         return Row(name, kind, config.given, (Network("given", count, 0, ""),))
-    plan = Plan(preset, name)
+    plan = Plan(preset, name, machine.gpus)
     updates = tuple(plan.updates())
     row = Row(
         name,
@@ -87,9 +87,10 @@ def estimate(preset: Preset, name: str, machine: Machine) -> Row:
         levels=() if kind == "codec" else levels(config.sampler),
     )
     split, other = Split.of(preset, config, machine), _flipped(preset)
+    flipped = tuple(Plan(other, name, machine.gpus).updates())
     seconds, bound = split.seconds(row, plan.codec)
     before = split.before(row, plan.codec)
-    held = Split.of(other, config, machine).memory(replace(row, updates=_of(other, name)), plan)
+    held = Split.of(other, config, machine).memory(replace(row, updates=flipped), plan)
     return replace(
         row,
         seconds=seconds + before,
@@ -104,10 +105,6 @@ def estimate(preset: Preset, name: str, machine: Machine) -> Row:
 def _flipped(preset: Preset) -> Preset:
     again = not preset.engine.checkpoint_blocks
     return replace(preset, engine=replace(preset.engine, checkpoint_blocks=again))
-
-
-def _of(preset: Preset, name: str) -> tuple[Update, ...]:
-    return tuple(Plan(preset, name).updates())
 
 
 @dataclass(frozen=True)
@@ -126,10 +123,10 @@ class Split:
         """As ``distributed.py`` lays it out."""
         engine, gpus = preset.engine, machine.gpus
         samples = ceil(config.batch / max(1, gpus // engine.sequence_parallel))
-        pieces = ceil(samples / (engine.micro_batch or samples))
         near = min(machine.per_node, gpus)
         holders = {"replicate": 1, "shard": gpus, "hybrid": near}[engine.sharding]
-        return Split(preset, config, machine, samples, ceil(samples / pieces), holders)
+        at_once = engine.at_once(config.batch, gpus)
+        return Split(preset, config, machine, samples, at_once, holders)
 
     def seconds(self, row: Row, codec: bool) -> tuple[float, str]:
         """Of all updates; and what they mostly wait for."""

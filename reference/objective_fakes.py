@@ -15,7 +15,9 @@ from torch import Tensor
 
 from .attention import chunks_of
 from .data import keyed
+from .engine import quick
 from .model import DiT
+from .objective_exits import Exits
 from .objectives import Batch, Chunks, Draw
 from .rollout import rollout
 from .schedule import Schedule, add_noise
@@ -32,6 +34,11 @@ class Student:
     def __post_init__(self) -> None:
         self.frames = self.draw.preset.data.frames
         self.chunks = Chunks(self.draw, self.generator)
+
+    @property
+    def grades_together(self) -> bool:
+        """Whether gradients of a rollout are made in one pass: the same on all processes."""
+        return self.draw.preset.grades_together(self.draw.method, self.draw.place[1])
 
     def levels(self, step: int, purpose: int) -> Tensor:
         """One of the few levels for each chunk, ``[B, F]``."""
@@ -56,16 +63,18 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
     """Self Forcing, Algorithm 1: the model's own KV-cached rollout from noise.
 
     With ``longest`` the rollout may be longer, and its last F frames are the clip; with ``switch``
-    some of these begin under another prompt. With ``image`` the first frame is the true one.
+    some of these begin under another prompt. With ``image`` the first frame is the true one. Where
+    calls are small, all exits are evaluated again after it, with gradient (``objective_exits.py``).
     """
     draw, method, frames = student.draw, student.draw.method, student.frames
     length, switched = _length(student, step, purpose)
     first = int(method.image)
-    model = student.generator.config
+    net, model = student.generator, student.generator.config
     chunks = chunks_of(length - first, model.frames_per_chunk, model.first_alone, first)
-    graded = method.grad_frames or frames
+    graded = min(method.grad_frames or frames, length) if torch.is_grad_enabled() else 0
+    later = Exits(net, length - graded, graded) if graded and student.grades_together else None
     made = rollout(
-        student.generator,
+        net if graded and not later else quick(net),
         draw.batch(step, purpose + 4).text if switched else batch.text,
         draw.rollout_noise(step, purpose),
         student.schedule,
@@ -73,14 +82,18 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
         start=first,
         context=batch.latents[:, :1] if first else None,
         exits=student.exits(step, purpose, len(chunks)),
-        grad_from=length - graded if torch.is_grad_enabled() else length,
-        kv_grad=method.kv_grad,
+        grad_from=length if later else length - graded,
+        kv_grad=method.kv_grad if graded else "none",
         recache=method.sampler.recache,
+        watch=later.watch if later else None,
     )
     clip, told = [batch.latents[:, :1]] if first else [], None
     for index in chunks:
         clip.append(made.send(told))
         told = batch.text if switched and index.stop == length - frames else None
+    if later:
+        again = later.evaluate(batch.text)
+        clip = [torch.cat(clip, dim=1)[:, : -again.shape[1]], again]
     return torch.cat(clip, dim=1)[:, length - frames :]
 
 
@@ -113,7 +126,7 @@ def true_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor
 def whole_clip(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
     """The bidirectional few-step student (DMD2): all frames at once, through its own steps."""
     (clip,) = rollout(
-        student.generator,
+        student.generator if torch.is_grad_enabled() else quick(student.generator),
         batch.text,
         student.draw.rollout_noise(step, purpose),
         student.schedule,

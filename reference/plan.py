@@ -68,8 +68,8 @@ def levels(sampler: SamplerConfig) -> tuple[float, ...]:
 class Plan:
     """The passes of a row's updates: what ``objective_*.py`` does, in FLOPs a sample."""
 
-    def __init__(self, preset: Preset, name: str) -> None:
-        self.preset, self.name = preset.of(name), name
+    def __init__(self, preset: Preset, name: str, processes: int = 1) -> None:
+        self.preset, self.name, self.processes = preset.of(name), name, processes
         self.config, self.kind = preset.method(name), preset.kind(name)
         self.frames, self.recompute = preset.data.frames, preset.engine.checkpoint_blocks
         self.codec = self.kind == "codec"
@@ -167,6 +167,8 @@ class Plan:
             scope = min(self.config.grad_frames or self.frames, made)
             ends = [sum(n for n, _ in seen[: i + 1]) for i in range(len(seen))]
             carried = [w for w, end in zip(passing, ends, strict=True) if made - end < scope]
+            if self.preset.grades_together(self.config, self.processes):
+                parts.append(Part("exits once more", sum(carried, Work())))
             back = sum((w.backward(self.recompute) for w in carried), Work())
             parts.append(Part("backward", back, self._kept("generator", scope)))
         return parts, passes * made

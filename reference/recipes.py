@@ -163,6 +163,7 @@ CHOICES = {
     "engine.sharding": ("replicate", "shard", "hybrid"),
     "engine.precision": ("fp32", "bf16"),
     "engine.attention": ("auto", "dense", "blocks", "flex"),
+    "engine.graded": ("auto", "apart", "together"),
     "engine.device": ("auto", "cpu", "cuda"),
     "exits": ("same", "own", "last"),
     "kv_grad": ("none", "stale", "true"),

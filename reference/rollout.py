@@ -36,6 +36,8 @@ class Instead:
 
 Noise = Callable[[Sequence[int], int], Tensor]
 """``noise(absolute frames, denoising step) -> [B, len(frames), C, H, W]``, a pure function."""
+Watch = Callable[[Sequence[int], Tensor, float, "KVCache | Slots | None"], None]
+"""``watch(frames, x, sigma, cache)``: what a chunk's last evaluation was of, and what it saw."""
 Span = Callable[[str], AbstractContextManager[None]]
 """Around a named part of the work, for whoever times it."""
 
@@ -55,6 +57,7 @@ def rollout(
     grad_from: int = 0,
     kv_grad: str = "none",
     recache: bool = False,
+    watch: Watch | None = None,
     span: Span = lambda name: nullcontext(),
 ) -> Generator[Tensor, Tensor | Instead | None, None]:
     """Yield the latents ``[B, n, C, H, W]`` of each chunk as soon as they are clean.
@@ -69,8 +72,8 @@ def rollout(
     ``blank``: the empty prompt ``[1, L, D]``, needed when the schedule is guided;
     ``exits``: training only, the step at which each chunk stops; its evaluation carries gradient
     from frame ``grad_from`` on; ``kv_grad``: through cached keys and values, ``none``, ``true``, or
-    ``stale``, the Jacobian of the exit's pass (as a cache written in place has it); ``span``: told
-    of the parts ``denoise`` and ``cache``.
+    ``stale``, the Jacobian of the exit's pass (as a cache written in place has it); ``watch``: told
+    of each chunk's last evaluation; ``span``: told of the parts ``denoise`` and ``cache``.
     """
     n = chunk or model.config.frames_per_chunk
     alone = model.config.first_alone and n < frames
@@ -88,6 +91,8 @@ def rollout(
                     x0 = past.evaluate(denoise, x, schedule.sigmas[step], index)
                 if step < last:
                     x = schedule.advance(x, x0, step, noise(index, step + 1))
+        if watch:
+            watch(index, x, schedule.sigmas[last], past.cache)
         return x0
 
     if context is not None:
@@ -158,8 +163,10 @@ class Past:
         self.model, self.noise = model, noise
         self.kv_grad, self.recache = kv_grad, recache
         self.level, self.steps = schedule.context_noise, len(schedule)
-        # Sinks move towards the chunk as frames are evicted, so one call has no place for them.
-        self.joint = joint and kv_grad == "none" and not model.config.sink
+        # Sinks move towards the chunk as frames are evicted, so one call has no place for them. An
+        # engine's call is at one level.
+        one_call = kv_grad == "none" and not model.config.sink and isinstance(model, DiT)
+        self.joint = joint and one_call
         self.cache: KVCache | Slots | None = None
         self._waiting: tuple[Tensor, Sequence[int]] | None = None
         self._seen: Tensor | None = None  # the clean frames that are held, [B, P, C, H, W]

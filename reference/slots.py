@@ -60,6 +60,13 @@ class Slots:
             for keys, first in zip(self.buffers.keys, self._first, strict=True):
                 keys[:, : first.shape[1]] = rotate(first, turn)
 
+    def read(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Held keys and values ``[B, T, N, D]`` of a layer, where they lie."""
+        if not self.frames:
+            return None
+        held = len(self.frames) * self.tokens
+        return self.buffers.keys[layer][:, :held], self.buffers.values[layer][:, :held]
+
     def own(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put frames' own ``[B, T, N, D]`` behind those held; returns all, ``[B, N, T, D]``."""
         if layer == len(self.buffers.keys):

@@ -94,9 +94,9 @@ def network(seed: int) -> DiT:
     return net
 
 
-def objective(method: str, folder: Path, **changes: Any) -> Any:
+def objective(method: str, folder: Path, engine: dict[str, Any], **changes: Any) -> Any:
     """As ``methods.build``, from random networks."""
-    p, config = preset(), recipe(method)
+    p, config = preset(**engine), recipe(method)
     config = dataclasses.replace(config, **changes)
     pool = Pool(p.data)
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ def begin(
 ) -> tuple[Any, MethodConfig, Run]:
     """An objective, its recipe (nothing is clipped) and its run, in this process's world."""
     world = World.join(preset(**engine).engine)
-    made = objective(method, folder, **({"clip": 1e9} | (changes or {})))
+    made = objective(method, folder, engine, **({"clip": 1e9} | (changes or {})))
     config = made.config
     ready(made, config, world)
     run = Run.start(made, config, "r", folder / method, resume, lambda text: None, world)

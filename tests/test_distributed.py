@@ -81,7 +81,7 @@ def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layouts = {
         "replicate": (20, {}),
         "shard": (4, SHARD),
-        "accumulate": (20, {"micro_batch": 1}),
+        "accumulate": (20, {"micro_batch": 1, "graded": "apart"}),
         "sequence": (2, {"sequence_parallel": 2}),
         "all": (2, SHARD | {"sequence_parallel": 2, "micro_batch": 2, "checkpoint_blocks": True}),
     }

@@ -163,6 +163,21 @@ def test_what_is_known_of_one_method_follows_from_its_options() -> None:
     assert {net.name for net in gan.networks} == {"generator", "critic"}
 
 
+def test_a_graded_pass_after_the_rollout_is_one_more_evaluation() -> None:
+    """Of each chunk, and of those alone that carry gradient."""
+    of = {
+        graded: estimate(p, "self-forcing-dmd", machine(p, "cpu")).updates
+        for graded in ("apart", "together", "auto")
+        for p in [load_preset("tiny", [f"engine.graded={graded}"])]
+    }
+    assert of["auto"] == of["together"]  # 48 tokens a chunk
+    more = of["together"][0].work.flops - of["apart"][0].work.flops
+    rollout = next(part for part in of["apart"][0].parts if part.name == "rollout")
+    text = arithmetic.text(load_preset("tiny"))
+    assert more == pytest.approx((rollout.work.flops - text.flops) / 2.5)  # of 1 to 4 passes
+    assert of["together"][1] == of["apart"][1]
+
+
 # --- memory and time ------------------------------------------------------------------------------
 
 

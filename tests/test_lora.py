@@ -89,4 +89,4 @@ def test_without_peft_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"peft, which is not installed: pip install 'sfbench\[l"):
-        lora.inject(program.objective("teacher", Path()), RANK)
+        lora.inject(program.objective("teacher", Path(), {}), RANK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfbench.reference.config import MethodConfig
+from sfbench.reference.config import EngineConfig, MethodConfig
 from sfbench.reference.objective_fakes import Student, own_past
 from sfbench.reference.schedule import Schedule
 
@@ -16,11 +16,15 @@ from reference_fixtures import network, replace
 
 
 def student(
-    monkeypatch: pytest.MonkeyPatch, model: dict | None = None, **config: object
+    monkeypatch: pytest.MonkeyPatch,
+    model: dict | None = None,
+    graded: str = "apart",
+    **config: object,
 ) -> Student:
-    method = MethodConfig(batch=2, sampler=FEW, drop_text=0.0, **config)
+    method = MethodConfig(batch=2, drop_text=0.0, **({"sampler": FEW} | config))
     model = {"window": 8} | (model or {})
     d = as_double(draw(method, **model), monkeypatch)
+    d.preset = replace(d.preset, engine=EngineConfig(graded=graded))
     return Student(d, network(0, **model), Schedule.of(FEW))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from .ancestry import lineage
+from .arithmetic import tokens_of
 from .config import ConfigError, Preset
 from .estimate import estimate
 from .machines import machine
@@ -33,6 +34,7 @@ HEADLINE = ("codec", "diffusion-forcing", "teacher", "self-forcing-dmd")
 NEEDED = ("torch", "numpy", "yaml", "safetensors", "pydantic")
 PACE_STEPS = 20  # the second half of them is timed
 FOR_TRAINING = 0.85  # of the time; the rest is for pace, evaluation and writing
+LEAST = 20  # seconds that are left, or what follows training is skipped
 POINTS = 40  # of a loss curve
 
 
@@ -123,6 +125,7 @@ class Job:
             "preset": self.preset.name,
             "precision": self.preset.engine.precision,
             "rows": rows,
+            "graded": self.graded(self.rows[-1]),
             "streaming": self.streaming(self.rows[-1]),
             "evaluation": self.evaluation(self.rows[-1]),
         }
@@ -130,10 +133,7 @@ class Job:
     def row(self, row: str, seconds: float) -> dict[str, Any]:
         """Train one row for about so many seconds; returns what it took."""
         config, started = self.preset.method(row), time.monotonic()
-        # The generator's turns come as often as later on, so that the pace has its share of them.
-        self.train(row, PACE_STEPS, 0, self.work / "pace")
-        lines = log(self.work / "pace" / row)
-        pace = max(1e-6, (lines[-1]["seconds"] - lines[0]["seconds"]) / (PACE_STEPS / 2))
+        pace = self.pace(row, "pace")
         spent = time.monotonic() - started  # the first row after the codec encodes the clips
         steps = max(PACE_STEPS, min(config.steps, int((seconds - spent) / pace)))
         warmup = min(config.critic_warmup, steps // 4)
@@ -162,8 +162,27 @@ class Job:
             },
         }
 
-    def train(self, row: str, steps: int, warmup: int, out: Path) -> list[str]:
-        """Through the trainer's front door; returns the overrides."""
+    def pace(self, row: str, folder: str, *overrides: str) -> float:
+        """Seconds a step, by a few of them."""
+        # The generator's turns come as often as later on, so that the pace has its share of them.
+        self.train(row, PACE_STEPS, 0, self.work / folder, *overrides)
+        lines = log(self.work / folder / row)
+        spent = float(lines[-1]["seconds"] - lines[0]["seconds"])
+        return max(1e-6, spent / (PACE_STEPS / 2))
+
+    def graded(self, row: str) -> dict[str, Any]:
+        """Seconds of a step of both players, by a graded pass a chunk and by one for all."""
+        if self.end - time.monotonic() < LEAST:
+            return {"skipped": "no time was left"}
+        own, config = self.preset.of(row), self.preset.method(row)
+        tokens = config.batch * own.model.frames_per_chunk * tokens_of(own)
+        ratio = f"methods.{row}.critic_ratio=1"
+        ways = ("apart", "together")
+        found = {w: self.pace(row, f"graded-{w}", f"engine.graded={w}", ratio) for w in ways}
+        return {"row": row, "tokens_a_chunk": tokens, "seconds_per_step": found}
+
+    def train(self, row: str, steps: int, warmup: int, out: Path, *overrides: str) -> list[str]:
+        """Through the trainer's front door; returns all overrides."""
         from .trainer import train
 
         if out != self.work and not out.exists():  # a trial shares ancestors and encoded clips
@@ -171,13 +190,14 @@ class Job:
             for shared in ("weights", "cache"):
                 (self.work / shared).mkdir(exist_ok=True)
                 (out / shared).symlink_to((self.work / shared).resolve())
-        overrides = [
+        given = [
             f"engine.device={self.on}",
             f"methods.{row}.steps={steps}",
             f"methods.{row}.critic_warmup={warmup}",
+            *overrides,
         ]
-        train(self.named, row, overrides, out, console=Console(quiet=out != self.work))
-        return overrides
+        train(self.named, row, given, out, console=Console(quiet=out != self.work))
+        return given
 
     # --- what came of it --------------------------------------------------------------------------
 
@@ -230,7 +250,7 @@ class Job:
         left = self.end - time.monotonic()
         if importlib.util.find_spec("av") is None:
             return {"skipped": "av is not installed: the harness could not write its clips"}
-        if left < 20:
+        if left < LEAST:
             return {"skipped": "no time was left"}
         weights = (self.work / "weights" / f"{self.preset.name}-{row}.safetensors").resolve()
         data, out = self.preset.data, (self.work / "evaluation").resolve()

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from sfbench.reference import gpu
+from sfbench.reference.config import Preset
 from sfbench.reference.recipes import PRESETS
 
 SMALLER = ("clips: 512", "clips: 32")
@@ -45,7 +47,30 @@ def test_every_headline_row_is_trained_and_written_down(
     streaming = found["streaming"]
     assert streaming["frames"] == 32 and streaming["frames_per_second"] > 0
     assert found["evaluation"] == {"skipped": "no time was left"}
+    assert found["graded"] == {"skipped": "no time was left"}
     assert "ms a step" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_step_is_timed_with_a_graded_pass_a_chunk_and_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("little.yaml").write_text((PRESETS / "smoke.yaml").read_text().replace(*SMALLER))
+    monkeypatch.setattr(gpu, "PACE_STEPS", 10 + 2)
+    job = gpu.Job("little.yaml", "cpu", tmp_path / "work", time.monotonic() + 999)
+    for row in job.rows:
+        job.train(row, 2, 0, job.work)
+    chosen = []
+    sized = Preset.grades_together
+    monkeypatch.setattr(
+        Preset, "grades_together", lambda p, *a: chosen.append(p.engine.graded) or sized(p, *a)
+    )
+    found = job.graded("self-forcing-dmd")
+    assert found["tokens_a_chunk"] == 8 * 2 * 4
+    assert all(seconds > 1e-6 for seconds in found["seconds_per_step"].values())
+    assert [*found["seconds_per_step"]] == ["apart", "together"]
+    assert chosen == ["apart"] * 12 + ["together"] * 12  # each step has both players' turns
 
 
 def test_what_an_image_lacks_is_one_sentence(

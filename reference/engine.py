@@ -26,8 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .attention import Rope, Seen, attend_by_head, rotate, rotate_parts
 from .blocks import EPS, Block, rms
-from .model import DiT, Text
-from .products import Linear, cast_to, eight_bit, joined, of, product
+from .model import DiT, Text, exact
+from .products import Linear, cast_layer, cast_to, eight_bit, joined, of, product
 from .recorded import Heard, Play, Recorded, cuda_graph
 from .schedule import x0_from_v
 from .slots import Buffers, Slots
@@ -81,17 +81,21 @@ class Engine:
         switches: Switches | None = None,
         record: Callable[[Play], Play] = cuda_graph,
         alone: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """``record``: how calls are recorded, where they are; ``alone``: nobody saves or trains the
-        network, so its parameters may become views of what the engine has made of them."""
+        network, so its parameters may become views of what the engine has made of them; ``dtype``:
+        of matrix products, if not that of their weights (under autocast)."""
         self.net, self.config, self.switches = net, net.config, switches or Switches()
         self._record = record
         blocks = [block for block in net.blocks if isinstance(block, Block)]
-        self._layers = [_weights(block, self.switches, alone) for block in blocks]
-        self._hear = [partial(_heard, block) for block in blocks]
+        self._halved = dtype is not None
+        dtype = dtype or blocks[0].self_attn.o.weight.dtype
+        self._layers = [_weights(block, self.switches, alone, dtype) for block in blocks]
+        self._hear = [partial(_heard, block, dtype) for block in blocks]
         patch = net.patch_embedding
         assert patch.bias is not None
-        self._patch = Linear(patch.weight.flatten(1), patch.bias)
+        self._patch = cast_layer(Linear(patch.weight.flatten(1), patch.bias), dtype)
         self._modulation = torch.cat([block.modulation for block in blocks])  # [layers, 6, d]
         self._head = of(net.head.head)
         self._project = self._made(project)
@@ -127,6 +131,21 @@ class Engine:
         mask: Tensor | None = None,
     ) -> Tensor:
         """As :meth:`DiT.forward`, at one noise level; with a mask, the cache must be empty."""
+        with exact(x) if self._halved else nullcontext():  # autocast would halve what is exact too
+            out = self._call(x, sigma, text, positions, cache, mask)
+        if cache and write:
+            cache.keep(positions)
+        return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
+
+    def _call(
+        self,
+        x: Tensor,
+        sigma: float,
+        text: Text,
+        positions: Sequence[int],
+        cache: Slots | None,
+        mask: Tensor | None,
+    ) -> Tensor:
         net = self.net
         (levels, rows), turns = self._at(sigma, x), self._turns(positions, x)
         words = text.once(-1, lambda: (net.embed(text.rows),))[0]
@@ -134,13 +153,9 @@ class Engine:
         if cache:
             cache.open(positions, len(x))
         if cache and mask is None and self.switches.graphs:
-            out = self._recorded(cache, x)(x, turns, levels, heard, cache, text)
-        else:
-            seen = None if mask is None else Seen(mask, net.tokens, net.attention)
-            out = self.run(x, turns, rows, heard, cache, seen)
-        if cache and write:
-            cache.keep(positions)
-        return out if self.config.prediction == "x0" else x0_from_v(x, out, sigma)
+            return self._recorded(cache, x)(x, turns, levels, heard, cache, text)
+        seen = None if mask is None else Seen(mask, net.tokens, net.attention)
+        return self.run(x, turns, rows, heard, cache, seen)
 
     def run(
         self,
@@ -218,14 +233,16 @@ class Engine:
 def quick(net: DiT) -> DiT | Engine:
     """What makes training's rollouts without gradient: an engine, or the network where none can.
 
-    That is where parameters are not at hand (sharded), are not a layer's own (adapters), or are
-    halved on the way (autocast), and where tokens are shared. Weights are not copied, but what is
-    made of them (:attr:`Switches.levels`) is kept: they must not change until the rollout ends.
+    That is where parameters are not at hand (sharded) or not a layer's own (adapters), and where
+    tokens are shared. What is made of weights is kept, so these must stay until the rollout ends.
+    Under autocast they are halved once, not at each call.
     """
-    adapted = any(hasattr(part, "base_layer") for part in net.blocks.modules())
-    halved = torch.is_autocast_enabled(next(net.parameters()).device.type)
-    able = net.whole and not net.sharing and not adapted and not halved
-    return Engine(net, Switches(fused=False)) if able else net
+    if not net.whole or net.sharing or any(hasattr(m, "base_layer") for m in net.blocks.modules()):
+        return net
+    kind = next(net.parameters()).device.type
+    if torch.is_autocast_enabled(kind):
+        return Engine(net, dtype=torch.get_autocast_dtype(kind))
+    return Engine(net, Switches(fused=False))  # which would be a copy
 
 
 # --- a layer, as functions of its weights: compiled once for all layers ---------------------------
@@ -244,7 +261,7 @@ class Weights(NamedTuple):
     narrow: Linear
 
 
-def _weights(block: Block, switches: Switches, alone: bool) -> Weights:
+def _weights(block: Block, switches: Switches, alone: bool, dtype: torch.dtype) -> Weights:
     own, over = block.self_attn, block.cross_attn
     parts = [own.q, own.k, own.v]
     qkv = [of(part) for part in parts]
@@ -253,7 +270,7 @@ def _weights(block: Block, switches: Switches, alone: bool) -> Weights:
         if alone:  # or a large network would have a seventh of its weights twice
             for part, weight, bias in zip(parts, *(t.chunk(3) for t in qkv[0][:2]), strict=True):
                 part.weight.data, part.bias.data = weight, bias
-    made = eight_bit if switches.eight_bit else lambda layer: layer
+    made = eight_bit if switches.eight_bit else partial(cast_layer, dtype=dtype)
     return Weights(
         qkv=tuple(map(made, qkv)),
         scales=torch.stack([own.norm_q.weight, own.norm_k.weight]),
@@ -266,11 +283,11 @@ def _weights(block: Block, switches: Switches, alone: bool) -> Weights:
     )
 
 
-def _heard(block: Block, words: Tensor) -> tuple[Tensor, ...]:
+def _heard(block: Block, dtype: torch.dtype, words: Tensor) -> tuple[Tensor, ...]:
     """Keys and values of text, ``[B, N, L, D]``, its keys scaled as its queries should be."""
-    keys, values = block.hear(words)
+    keys, values = (cast_to(dtype, made) for made in block.hear(words))
     scale = block.cross_attn.norm_q.weight.view(keys.shape[2:])
-    return (keys * scale.to(keys.dtype)).transpose(1, 2), values.transpose(1, 2)
+    return (keys * scale.to(dtype)).transpose(1, 2), values.transpose(1, 2)
 
 
 def project(

@@ -6,7 +6,7 @@ Exit steps are averaged over.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from . import arithmetic as cost
@@ -167,9 +167,11 @@ class Plan:
             scope = min(self.config.grad_frames or self.frames, made)
             ends = [sum(n for n, _ in seen[: i + 1]) for i in range(len(seen))]
             carried = [w for w, end in zip(passing, ends, strict=True) if made - end < scope]
+            passed = sum(carried, Work())
             if self.preset.grades_together(self.config, self.processes):
-                parts.append(Part("exits once more", sum(carried, Work())))
-            back = sum((w.backward(self.recompute) for w in carried), Work())
+                passed = replace(passed, blocks=own.model.layers)  # all of them in one call
+                parts.append(Part("exits once more", passed))
+            back = passed.backward(self.recompute)
             parts.append(Part("backward", back, self._kept("generator", scope)))
         return parts, passes * made
 

@@ -36,6 +36,11 @@ def joined(layers: Sequence[Linear]) -> Linear:
     return Linear(torch.cat(weights), torch.cat(biases))
 
 
+def cast_layer(layer: Linear, dtype: torch.dtype) -> Linear:
+    """With parameters in another precision."""
+    return Linear(cast_to(dtype, layer.weight), cast_to(dtype, layer.bias))
+
+
 def eight_bit(layer: Linear) -> Linear:
     """With weights rounded to 8 bits, a scale a row; raises ``ValueError`` if torch is too old."""
     if not hasattr(nnf, "scaled_mm"):

@@ -175,6 +175,8 @@ def test_a_graded_pass_after_the_rollout_is_one_more_evaluation() -> None:
     rollout = next(part for part in of["apart"][0].parts if part.name == "rollout")
     text = arithmetic.text(load_preset("tiny"))
     assert more == pytest.approx((rollout.work.flops - text.flops) / 2.5)  # of 1 to 4 passes
+    # Six chunks, four blocks: backward by chunk, or forward and backward of all at once.
+    assert of["apart"][0].work.blocks - of["together"][0].work.blocks == 6 * 4 - 2 * 4
     assert of["together"][1] == of["apart"][1]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfbench.reference.engine import Engine, Switches
+from sfbench.reference.engine import Engine, Switches, quick
 from sfbench.reference.model import DiT
 from sfbench.reference.rollout import rollout
 from sfbench.reference.schedule import Schedule
@@ -95,6 +95,29 @@ def test_halved_products_are_the_dits() -> None:
     assert served.dtype == torch.float32
     error = (served - plain).square().mean().sqrt() / plain.square().mean().sqrt()
     assert float(error) < 3e-2  # keys are rounded after their rotation, not before
+
+
+@torch.no_grad()
+def test_under_autocast_weights_are_halved_once() -> None:
+    """It is as near to exact products as the DiT is."""
+    net = network(window=6).float()
+    text, noise = inputs(net)[2].float(), keyed_noise(net, 2)
+
+    def roll(model: DiT | Engine) -> Tensor:
+        made = rollout(model, text, lambda f, s: noise(f, s).float(), FEW, frames=12)
+        return torch.cat([*made], 1)
+
+    exact = roll(net)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        engine = quick(net)
+        assert isinstance(engine, Engine)
+        assert {t.dtype for w in engine._layers for t in (*w.qkv[0][:2], *w.narrow[:2])} == {
+            torch.bfloat16
+        }
+        served, plain = roll(engine), roll(net)
+    assert served.dtype == torch.float32 and all(p.dtype == torch.float32 for p in net.parameters())
+    own, other = ((made - exact).square().mean().sqrt() for made in (served, plain))
+    assert 0 < own < 1.2 * other
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import struct
 import threading
@@ -159,6 +160,17 @@ class Client:
             self.heard.append(told)
             if told["type"] == kind and fields.items() <= told.items():
                 return told
+
+
+def get(
+    live: Served, path: str, host: str | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=WAIT)
+    connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{live.port}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, answer.headers, body
 
 
 def played(recorded: Frames, made: Frames) -> bool:

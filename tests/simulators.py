@@ -211,3 +211,20 @@ def spread(level: float, seed: int, noise: float = 0.02, prompts: int = 24) -> d
     shared = np.random.default_rng(7).normal(0, 0.1, prompts)
     own = np.random.default_rng(seed).normal(0, noise, prompts)
     return {f"test-{n}": float(level + shared[n] + own[n]) for n in range(prompts)}
+
+
+def board_rows() -> list[Result]:
+    """Three models, two of them alike, a cheat that is not caught, and rows that have no rank."""
+    levels = {"best": 0.10, "near": 0.103, "far": 0.30}
+    ranked = [
+        result(name, spread(level, n), gap=spread(level - 0.05, n + 9))
+        for n, (name, level) in enumerate(levels.items())
+    ]
+    return [
+        *ranked,
+        result("cheat:frozen", spread(0.01, 5), kind="cheat", flags=("DEGENERATE (no motion)",)),
+        result("cheat:subtle", spread(0.20, 6), kind="cheat"),
+        result("partial", spread(0.05, 7), ok=False),
+        result("oracle:truth", spread(0.0, 8), kind="reference-row"),
+        result("teacher", {}, causal=False),
+    ]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +16,8 @@ from sfbench.tasks.shapes import Shapes
 from sfbench.verify_model import Report, examine, verify
 
 import fakes
+from program_fixtures import EXAMPLE
 
-EXAMPLE = shlex.join([sys.executable, str(Path(__file__).parents[1] / "examples/cmd_model.py")])
 SIZE = 32
 WORLD = Shapes("shapes-1", SIZE, 8.0)
 

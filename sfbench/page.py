@@ -24,8 +24,9 @@ from .page_charts import Chart, shown_first, the_rest
 from .page_clips import Watch, watch
 from .page_looks import Looks, Sources, looks
 from .page_media import Shown
-from .page_planes import pareto, waits
+from .page_planes import pareto
 from .page_svg import Look
+from .page_waits import waits
 from .store import write_atomic
 
 FILE = "leaderboard.html"

@@ -9,7 +9,7 @@ from pathlib import Path
 import altair
 import pytest
 
-from sfbench import page_planes, page_svg, page_verdict
+from sfbench import page_planes, page_svg, page_verdict, page_waits
 from sfbench.page_charts import shown_first, the_rest
 from sfbench.page_looks import figure, looks, rounded_out, ticks_of
 from sfbench.schema import Curve, Result
@@ -69,7 +69,7 @@ def test_specifications_keep_to_vega_lites_schema(
     known = looks(found)
     for group in found:
         shown_first(group, known)
-        page_planes.waits(group, known, sources)
+        page_waits.waits(group, known, sources)
     page_planes.pareto(found, main, known)
     assert main is not None
     page_verdict.verdicts(main, known)
@@ -176,8 +176,8 @@ def test_waits_are_drawn_if_they_are_those_the_estimate_counts(tmp_path: Path) -
     streamed(tmp_path / "b", timed("b", 30, waits), waits[:-1])  # a record was lost
     (group,), sources = read(tmp_path)
     by_label = {row.label: row for row in group.rows}
-    assert sorted(page_planes.gaps(by_label["a"], sources)) == pytest.approx(waits)
-    assert page_planes.gaps(by_label["b"], sources) == []
-    chart = page_planes.waits(group, looks([group]), sources)
+    assert sorted(page_waits.gaps(by_label["a"], sources)) == pytest.approx(waits)
+    assert page_waits.gaps(by_label["b"], sources) == []
+    chart = page_waits.waits(group, looks([group]), sources)
     assert chart is not None and chart.notes == ("Only the quantiles are known of b.",)
     assert [c.text for c in chart.rows[0]] == ["a", "69.5", "114.0", "n/a", "125.0"]

@@ -1,4 +1,4 @@
-"""The command line: run, score, train-reference; the rest is in the other ``cli_*``.
+"""The command line: run, score; the rest is in the other ``cli_*``.
 
 What a user can mend is one sentence on stderr. Exit codes: 0 done, 1 some requests failed, 2 usage,
 3 interrupted. Nothing slow is imported before a command needs it.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import __version__, cli_checks, cli_demo, cli_models, cli_results, registry
+from . import __version__, cli_checks, cli_demo, cli_models, cli_results, cli_train
 from .cli_common import FAILURES, INTERRUPTED, USAGE, interruptible, use_device, use_threads
 
 app = typer.Typer(
@@ -263,86 +263,6 @@ def score(
         raise typer.Exit(FAILURES)
 
 
-# --- train ---------------------------------------------------------------------------------------
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  sfbench train-reference --preset smoke
-  sfbench train-reference --method self-forcing-dmd --set methods.self-forcing-dmd.steps=200
-  sfbench train-reference --preset tiny --method teacher --out runs/mine --resume
-  sfbench train-reference --dry-run --preset wan-1.3b --method self-forcing-dmd --gpus 64
-  sfbench train-reference --preset wan-1.3b --method ode --given base=wan-1.3b \
-      --set data.dataset=prompts:prompts.txt"""
-)
-def train_reference(
-    preset: Annotated[str, typer.Option(help="Preset; see `sfbench list presets`.")] = "tiny",
-    method: Annotated[
-        str, typer.Option(help="Method; see `sfbench list methods`. all: each that is missing.")
-    ] = "all",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the preset."),
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--given",
-            metavar="NAME=PATH",
-            help="Where weights lie that were made elsewhere, repeatable. NAME: a row that stands "
-            "for them (wan-1.3b: base, teacher), codec or text; these two are by default those of "
-            "the first row's folder that has them. PATH: as in wan:PATH.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run directory. [default: runs/train/<preset>]")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")
-    ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Estimate memory, work and hours, say what is missing."),
-    ] = False,
-    gpus: Annotated[int | None, typer.Option(min=1, help="Of the estimate. [default: 1]")] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the estimate: h100, h200, a100, rtx4090 or cpu. [default: h100 for a preset "
-            "in bf16, else cpu]"
-        ),
-    ] = None,
-    memory_gb: Annotated[
-        float | None, typer.Option(min=0, help="Of a GPU of the estimate.", show_default=False)
-    ] = None,
-    tflops: Annotated[
-        float | None, typer.Option(min=0, help="Peak of a GPU of the estimate.", show_default=False)
-    ] = None,
-    share: Annotated[
-        float | None,
-        typer.Option(min=0.01, max=1, help="Share of the peak that is reached. [default: 0.35]"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The estimate as JSON.")] = False,
-) -> None:
-    """Train the reference implementation."""
-    use_threads(threads)
-    device = {"gpus": gpus, "gpu": gpu, "memory_gb": memory_gb, "tflops": tflops, "share": share}
-    given = {name: value for name, value in device.items() if value is not None}
-    if dry_run:
-        show = registry.load("planners", "reference")
-        show(preset, method, overrides or [], out, as_json, weights=weights, **given)
-        return
-    if given or as_json:
-        names = [f"--{name.replace('_', '-')}" for name in given] + ["--json"] * as_json
-        raise typer.BadParameter(f"{', '.join(names)} can only stand beside --dry-run.")
-    train = registry.load("trainers", "reference")
-    with interruptible("the same command with --resume goes on from the newest checkpoint"):
-        evaluator = registry.load("evaluators", "reference")
-        train(preset, method, overrides or [], out, resume, evaluator=evaluator, given=weights)
-
-
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
@@ -352,5 +272,5 @@ def _version(
         raise typer.Exit
 
 
-for _more in (cli_results.app, cli_checks.app, cli_models.app, cli_demo.app):
+for _more in (cli_train.app, cli_results.app, cli_checks.app, cli_models.app, cli_demo.app):
     app.add_typer(_more)

@@ -38,7 +38,10 @@ def load_preset(
         raise ConfigError(unknown("preset", name, preset_names()))
     if own is not None and not own.is_file():
         raise ConfigError(f"There is no preset file '{name}'.")
-    tree = yaml.safe_load((own or PRESETS / f"{name}.yaml").read_text())
+    path = own or PRESETS / f"{name}.yaml"
+    tree = _parsed(path.read_text(), f"The preset file '{path}'")
+    if not isinstance(tree, dict):
+        raise ConfigError(f"The preset file '{path}' must hold a group of keys, not {tree!r}.")
     name = own.stem if own else name
     for text in overrides or []:
         _override(tree, text)
@@ -102,10 +105,21 @@ def _override(tree: dict[str, Any], text: str) -> None:
     keys = path.split(".")
     node = tree
     for key in keys[:-1]:
-        node = node.setdefault(key, {})
-        if not isinstance(node, dict):
+        inner = node.get(key, {})
+        if not isinstance(inner, dict):
             raise ConfigError(f"--set {text}: '{key}' is a value, not a group of keys.")
-    node[keys[-1]] = yaml.safe_load(value)
+        node[key] = dict(inner)  # YAML's aliases make rows share what only one of them changes
+        node = node[key]
+    node[keys[-1]] = _parsed(value, f"--set {text}: the value")
+
+
+def _parsed(text: str, what: str) -> Any:
+    """YAML as plain data; ``what``: begins the sentence if it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "a character that it does not allow"
+        raise ConfigError(f"{what} is not YAML: {problem}.") from None
 
 
 def _give(tree: dict[str, Any], text: str) -> None:

@@ -30,6 +30,25 @@ def test_an_override_reaches_its_field_and_nothing_else() -> None:
     assert other.methods["codec"] == plain.methods["codec"] and other.model == plain.model
 
 
+def test_rows_that_share_an_alias_are_overridden_one_by_one() -> None:
+    plain = load_preset("smoke")
+    other = load_preset(
+        "smoke",
+        ["methods.self-forcing-dmd.steps=7", "methods.causal-ode.sampler.shift=2"],
+    )
+    changed = {row for row in plain.methods if plain.methods[row] != other.methods[row]}
+    assert changed == {"self-forcing-dmd", "causal-ode"}
+
+
+def test_a_preset_file_that_is_no_preset_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for text, words in (("", "None"), ("3", "group of keys"), ("seed: [1", "not YAML")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=words) as error:
+            load_preset(str(path))
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -44,6 +63,7 @@ def test_an_override_reaches_its_field_and_nothing_else() -> None:
         ("model.window=5", ["frames_per_chunk must divide model.window"]),
         ("data.size=20", ["multiple of 8"]),
         ("model.prediction=eps", ["x0 or v"]),
+        ("model.dim={a: ", ["--set model.dim", "not YAML"]),
     ],
 )
 def test_a_wrong_override_is_one_sentence(override: str, words: list[str]) -> None:

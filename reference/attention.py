@@ -294,18 +294,22 @@ class KVCache:
         """
         if not self.limit:
             return
-        if self.window and len(new) > self.limit:  # a long context in one pass: its end is kept
-            keep = self.limit * self.tokens
-            new = new[-self.limit :]
-            keys, values = ([x[:, -keep:] for x in items] for items in (keys, values))
         if not self._keys:
             self._keys = [self._buffer(item) for item in keys]
             self._values = [self._buffer(item) for item in values]
-        evict = len(self.frames) + len(new) - self.limit
-        if evict > 0:
-            if not self.window:
-                raise ValueError(f"the full cache holds {self.capacity} frames and is full")
-            self._evict(evict)
+        over = max(0, len(self.frames) + len(new) - self.limit)
+        if over and not self.window:
+            raise ValueError(f"the full cache holds {self.capacity} frames and is full")
+        if evicted := min(over, max(0, len(self.frames) - self.sink)):
+            self._evict(evicted)
+        if over > evicted:  # a long context in one pass, or no room but the sinks'
+            sinks = max(0, self.sink - len(self.frames))  # of the new frames
+            start = sinks + over - evicted
+            new = [*new[:sinks], *new[start:]]
+            a, b = sinks * self.tokens, start * self.tokens
+            keys, values = (
+                [torch.cat((x[:, :a], x[:, b:]), dim=1) for x in kv] for kv in (keys, values)
+            )
         self._keys = [self._appended(b, x) for b, x in zip(self._keys, keys, strict=True)]
         self._values = [self._appended(b, x) for b, x in zip(self._values, values, strict=True)]
         self.frames.extend(new)

@@ -90,7 +90,8 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
     clip, told = [batch.latents[:, :1]] if first else [], None
     for index in chunks:
         clip.append(made.send(told))
-        told = batch.text if switched and index.stop == length - frames else None
+        due = switched and index.stop >= length - frames  # a frame alone shifts what follows it
+        told, switched = (batch.text, False) if due else (None, switched)
     if later:
         again = later.evaluate(batch.text)
         clip = [torch.cat(clip, dim=1)[:, : -again.shape[1]], again]

@@ -67,6 +67,10 @@ def item(value: float, frames: int, tokens: int = 2) -> list[torch.Tensor]:
         (dict(capacity=12), [0, 1, 2, 3, 4, 5, 6, 7]),
         (dict(window=6), [4, 5, 6, 7]),
         (dict(window=4, sink=2), [0, 1, 6, 7]),
+        (dict(window=2, sink=2), [0, 1]),  # a chunk sees itself and the sinks
+        (dict(window=2, sink=4), [0, 1, 2, 3]),
+        (dict(window=2, sink=3), [0, 1, 2]),  # not a whole chunk
+        (dict(window=2), []),
     ],
 )
 def test_policies_hold_the_right_frames(policy: dict[str, int], held: list[int]) -> None:
@@ -75,6 +79,9 @@ def test_policies_hold_the_right_frames(policy: dict[str, int], held: list[int])
         cache.write([first, first + 1], item(first, 2), item(-first, 2))
     assert cache.frames == held
     read = cache.read(0)
+    if not held:
+        assert read is None
+        return
     assert read is not None
     keys, values = read
     assert keys[0, ::2, 0, 0].tolist() == [f - f % 2 for f in held]

@@ -22,6 +22,7 @@ POLICIES = [
     dict(window=6),
     dict(window=6, positions="absolute"),
     dict(window=4, sink=2),
+    dict(window=2, sink=2),  # no past but the sinks
     dict(window=4, sink=1),  # not a whole chunk
     dict(window=4, sink=2, positions="absolute"),
     dict(window=5, first_alone=True),

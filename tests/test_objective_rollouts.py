@@ -76,6 +76,24 @@ def test_a_longer_rollout_is_scored_at_its_end(monkeypatch: pytest.MonkeyPatch) 
     assert lengths <= {12, 14, 16, 18, 20, 22, 24} and len(lengths) > 3
 
 
+@pytest.mark.parametrize("image", [False, True])
+def test_a_frame_alone_only_delays_a_change_of_prompt(
+    image: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chunk in which scoring begins is still under the old prompt, and is not graded."""
+    model = dict(first_alone=True, frames_per_chunk=11, window=22)
+    s = student(monkeypatch, model, longest=45, switch=1.0, image=image)
+    batch = s.draw.batch(0, 20)
+    for step in range(6):
+        calls = asked(s)
+        own_past(s, replace(batch, text=batch.text + 0.5), step, 23)
+        length = max(p[-1] for p, _, _ in calls) + 1
+        told = {p[0]: torch.equal(t, batch.text + 0.5) for p, t, _ in calls}
+        assert all(new == (first >= length - 12) for first, new in told.items())
+        if length > 12:
+            assert {p[0] for p, _, grad in calls if grad} == {length - 11}
+
+
 def test_a_prompt_changes_where_scoring_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     s = student(monkeypatch, longest=24, switch=1.0)
     batch = s.draw.batch(0, 20)

@@ -52,6 +52,8 @@ class World:
         """The world that ``torchrun`` announces, or this process alone."""
         ranks, rank = _announced("WORLD_SIZE", 1), World.announced_rank()
         device = _device(engine.device, _announced("LOCAL_RANK", 0))
+        if engine.attention == "flex" and device.type == "cpu":
+            raise ConfigError("engine.attention flex has no gradient on a CPU; use auto.")
         if ranks == 1:
             if engine.sequence_parallel > 1:
                 raise ConfigError(_indivisible(engine.sequence_parallel, 1))
@@ -270,6 +272,8 @@ def _device(wanted: str, local_rank: int) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     near, there = _announced("LOCAL_WORLD_SIZE", 1), torch.cuda.device_count()
+    if not there:
+        raise ConfigError("This machine has no GPU that torch sees; pass --set engine.device=cpu.")
     if near > there:
         raise ConfigError(
             f"This machine has {there} GPUs for {near} processes; start {there}, or pass "

@@ -17,6 +17,7 @@ import yaml
 
 from .config import ConfigError, ModelConfig, Preset, unknown
 from .elsewhere import built_on, takers
+from .limits import Rules, numbers, of_row
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -148,9 +149,11 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} must be a group of keys, not {value!r}.")
         return {k: _build(get_args(kind)[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is tuple:
-        item = get_args(kind)[0]
+        item, *more = get_args(kind)
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where} must be a list, not {value!r}.")
+        if more != [...] and len(value) != 1 + len(more):
+            raise ConfigError(f"{where} must be a list of {1 + len(more)}, not {value!r}.")
         return tuple(_build(item, v, where) for v in value)
     if origin is types.UnionType:  # a number, or a list of them
         lists = isinstance(value, list | tuple)
@@ -189,13 +192,13 @@ CHOICES = {
 
 def _check(preset: Preset) -> None:
     """Refuse combinations that cannot work, before anything is built."""
+    _ensure(preset, numbers(preset))
     data = preset.data
     rules = [
         (
             all(side % preset.codec.stride == 0 for side in data.shape),
             "data.size must be a multiple of 8 (codec stride)",
         ),
-        (len(data.shape) == 2, "data.size is a number, or height and width"),
         (data.clip_frames >= data.frames, "data.clip_frames must be at least data.frames"),
         (
             preset.codec.kind != "wan" or data.clip_frames == data.frames,
@@ -233,17 +236,15 @@ def _check(preset: Preset) -> None:
                 not method.image or own.model.first_alone,
                 f"methods.{name}.image needs model.first_alone",
             ),
-            (
-                0 <= method.sampler.context_noise < 1,
-                f"methods.{name}.sampler.context_noise must be in 0..1",
-            ),
+            *of_row(preset, name),
         ]
+    _ensure(preset, rules)
+
+
+def _ensure(preset: Preset, rules: Rules) -> None:
     for holds, rule in rules:
         if not holds:
             raise ConfigError(f"Preset '{preset.name}': {rule}.")
-
-
-Rules = list[tuple[bool, str]]
 
 
 def _words(config: Any, groups: tuple[str, ...]) -> Rules:

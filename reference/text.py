@@ -53,19 +53,21 @@ class VocabularyEncoder:
         self.places = table[len(VOCABULARY) :]
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """``[B, L, D]``. Raises ``ValueError`` for a word or a length that is not known."""
+        """``[B, L, D]``; refuses a word or a length that is not known."""
         return torch.stack([self._encode(prompt) for prompt in prompts])
 
     def _encode(self, prompt: str) -> Tensor:
         words = re.findall(r"[a-z]+", prompt.lower())
         unknown = [word for word in words if word not in self.words]
         if unknown:
-            raise ValueError(
+            raise ConfigError(
                 f"the word '{unknown[0]}' of '{prompt}' is not in this model's vocabulary "
                 f"({', '.join(VOCABULARY)})"
             )
         if len(words) > self.length:
-            raise ValueError(f"'{prompt}' has {len(words)} words; this model takes {self.length}")
+            raise ConfigError(
+                f"'{prompt}' has {len(words)} words; this model takes {self.length} (text.length)"
+            )
         rows = torch.zeros_like(self.places)
         for place, word in enumerate(words):
             rows[place] = (self.words[word] + self.places[place]) / 2**0.5

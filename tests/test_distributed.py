@@ -266,3 +266,11 @@ def test_a_batch_is_cut_into_the_same_samples_by_any_number_of_processes() -> No
 def test_processes_that_cannot_share_a_sample_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"sequence_parallel is 2, which does not divide the 1"):
         World.join(EngineConfig(sequence_parallel=2))
+
+
+def test_what_needs_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match=r"no GPU that torch sees; pass --set engine.device=cpu"):
+        World.join(EngineConfig(device="cuda"))
+    with pytest.raises(ConfigError, match=r"flex has no gradient on a CPU"):
+        World.join(EngineConfig(device="cpu", attention="flex"))

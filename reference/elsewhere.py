@@ -108,6 +108,8 @@ def refusal(preset: Preset, method: str) -> str:
                 f"Row '{row}' has evaluate_every, and a run {_unwatched(preset)} is not evaluated "
                 f"while it trains; pass --set methods.{row}.evaluate_every=0."
             )
+        if sentence := _torn(preset, row):
+            return f"{sentence}; pass --set engine.sharding=replicate."
     wanted = built_on(preset, rows)
     faults = [sentence for name in wanted if (sentence := fault(preset, name))]
     absent = [name for name in wanted if not home(preset, name)]
@@ -124,6 +126,17 @@ def refusal(preset: Preset, method: str) -> str:
     )
 
 
+def _torn(preset: Preset, row: str) -> str:
+    """Where a backward pass goes back and forth between calls of a sharded block.
+
+    FSDP exchanges a block's gradients when one call is done with; what comes later is lost.
+    """
+    through = preset.kind(row).startswith("self-forcing") and preset.method(row).kv_grad != "none"
+    if not through or preset.engine.sharding == "replicate":
+        return ""
+    return f"Row '{row}' has kv_grad, and shards lose gradients through a cache"
+
+
 def _unwatched(preset: Preset) -> str:
     """Why nothing is held out, or nothing decodes it; empty if a run can be watched."""
     if preset.data.dataset.startswith(PROMPTS):
@@ -138,7 +151,8 @@ def trained(preset: Preset) -> list[str]:
 
 def missing(preset: Preset, rows: Iterable[str]) -> list[str]:
     """For the dry run: what rows lack, a line each."""
-    lines = []
+    rows = [*rows]
+    lines = [sentence for row in rows if (sentence := _torn(preset, row))]
     for name in built_on(preset, rows):
         if sentence := fault(preset, name):
             lines.append(sentence.removesuffix("."))

@@ -20,7 +20,9 @@ from sfbench.reference import trainer
 from sfbench.reference.checkpoint import load_weights
 from sfbench.reference.config import ConfigError, EngineConfig
 from sfbench.reference.distributed import World
+from sfbench.reference.elsewhere import missing, refusal
 from sfbench.reference.methods import METHODS
+from sfbench.reference.recipes import load_preset
 
 import distributed_program as program
 
@@ -266,6 +268,17 @@ def test_a_batch_is_cut_into_the_same_samples_by_any_number_of_processes() -> No
 def test_processes_that_cannot_share_a_sample_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"sequence_parallel is 2, which does not divide the 1"):
         World.join(EngineConfig(sequence_parallel=2))
+
+
+@pytest.mark.parametrize("sharding", ["shard", "hybrid"])
+def test_gradient_through_a_cache_is_refused_where_shards_would_lose_it(sharding: str) -> None:
+    row = "self-forcing-options"
+    preset = load_preset("smoke", [f"engine.sharding={sharding}"])
+    lost = f"'{row}' has kv_grad, and shards lose gradients through a cache"
+    assert lost in refusal(preset, row) and lost in refusal(preset, "all")
+    assert lost in missing(preset, [row])[0]
+    assert not refusal(preset, "self-forcing-dmd") and not missing(preset, ["causvid"])
+    assert not refusal(load_preset("smoke"), "all")
 
 
 def test_what_needs_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

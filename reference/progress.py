@@ -30,7 +30,7 @@ class Show:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self.console.print(f"{self.method}: {text}")
+        say(self.console, f"{self.method}: {text}")
 
     def step(self, step: int, figures: Metrics, pace: float) -> None:
         """A step is done; ``pace``: seconds a step."""
@@ -46,6 +46,11 @@ class Show:
             self.note(
                 f"step {step}/{self.total}  {losses}  {pace * 1000:.0f} ms/step  {left:.0f} s left"
             )
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: a path in a log is not broken, nor taken for markup."""
+    console.print(text, soft_wrap=True, markup=False)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from .given import contents, ensure_fitting
 from .methods import build, ensure_known, load_codec, methods_known, needs, order
 from .model import DiT
 from .objectives import Objective
-from .progress import progress
+from .progress import progress, say
 from .recipes import load_preset, recipe_hash, to_dict
 from .run import NonFinite, NotResumed, Run, ensure_ours, learning_rate
 from .telemetry import Evaluate, Evaluator, Telemetry, report
@@ -85,7 +85,7 @@ def _train(
     written = []
     for name in rows:
         if method == "all" and library.has_fresh(name, recipe_hash(config, name)):
-            console.print(f"{name}: already trained ({library.path(name)})")
+            say(console, f"{name}: already trained ({library.path(name)})")
             continue
         for ancestor in needs(config, name):
             if ancestor not in library.given:
@@ -101,7 +101,7 @@ def _with_given(config: Preset, rows: list[str], world: World, console: Console)
     if not built_on(config, rows):
         return config
     ensure_fitting(config, rows)
-    console.print(f"hashing what is given: {', '.join(built_on(config, rows))}")
+    say(console, f"hashing what is given: {', '.join(built_on(config, rows))}")
     found = contents(config, rows) if world.first else None
     return replace(config, contents=world.told(found))
 
@@ -145,7 +145,7 @@ def _train_one(
         card = _card(preset, method, run, library) | {"selection": watch.log.selection()}
         ckpt.save_weights(path, watch.chosen() or tensors, card)
         report(folder, f"{preset.name}, {method}")
-    console.print(f"{method}: {run.step} steps in {run.seconds:.0f} s -> {path}")
+    say(console, f"{method}: {run.step} steps in {run.seconds:.0f} s -> {path}")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from sfbench.reference import trainer
 from sfbench.reference.catalogue import presets
 from sfbench.reference.checkpoint import CheckpointError, load_tensors, load_weights, newest
 from sfbench.reference.config import MethodConfig
 from sfbench.reference.methods import METHODS, needs, order
+from sfbench.reference.progress import progress
 from sfbench.reference.recipes import load_preset
 
 SMOKE = load_preset("smoke")
@@ -208,3 +211,13 @@ def test_every_preset_knows_every_method() -> None:
     for name, rows in presets().items():
         preset = load_preset(name)
         assert {preset.kind(row) for row in rows} <= {"codec", *METHODS}, name
+
+
+def test_a_line_of_a_log_is_not_broken_nor_taken_for_markup() -> None:
+    told = io.StringIO()
+    with progress(Console(file=told, width=40), "teacher", 100) as show:
+        show.note("clips of folder:videos/[red]/a long way down from here")
+        show.step(10, {"generator_loss": 0.25, "critic_loss": 0.5}, 0.125)
+    first, second = told.getvalue().splitlines()
+    assert first == "teacher: clips of folder:videos/[red]/a long way down from here"
+    assert second.endswith("125 ms/step  11 s left")

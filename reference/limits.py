@@ -59,9 +59,13 @@ OF_ROW: Limits = (
     (
         "must be in 0..1",
         lambda x: 0 <= x <= 1,
-        "ema clean_chunks mixed_noise drop_text switch score_range",
+        "ema mixed_noise drop_text switch score_range",
     ),
-    ("must be in 0..1, without 1", lambda x: 0 <= x < 1, "betas sampler.context_noise"),
+    (
+        "must be in 0..1, without 1",
+        lambda x: 0 <= x < 1,
+        "betas clean_chunks sampler.context_noise",
+    ),
     ("must be over 0 and at most 1000", lambda x: 0 < x <= 1000, "sampler.few"),
 )
 

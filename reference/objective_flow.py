@@ -75,7 +75,7 @@ class DiffusionForcing(Flow):
         prediction = self.chunks.after_noisy(self.generator, x_t, sigma, batch.text)
         loss = flow_loss(prediction, batch.latents, sigma, self.config.weight_floor)
         # Over the noisy frames of the whole batch, however many of them are in this part of it.
-        noisy = (~self._clean(step, range(self.config.batch))).sum()
+        noisy = (~self._clean(step, range(self.config.batch))).sum().clamp(min=1)
         mean = loss.masked_fill(clean, 0.0).sum() / (noisy * self.draw.share)
         return mean, {"chunk_loss": by_chunk(loss, self.chunks.all)}
 

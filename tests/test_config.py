@@ -70,6 +70,7 @@ def test_a_preset_file_that_is_no_preset_is_one_sentence(tmp_path: Path) -> None
         ("data.fps=.nan", ["data.fps must be over 0"]),
         ("engine.sequence_parallel=0", ["at least 1"]),
         ("methods.teacher.steps=0", ["methods.teacher.steps must be at least 1, not 0"]),
+        ("methods.diffusion-forcing.clean_chunks=1", ["clean_chunks must be in 0..1, without 1"]),
         ("methods.teacher.betas=[0.9]", ["betas", "list of 2"]),
         ("methods.teacher.betas=[0.9, 1.5]", ["betas must be in 0..1", "[0.9, 1.5]"]),
         ("methods.teacher.model={window: -2}", ["methods.teacher.model.window", "negative"]),

@@ -171,6 +171,17 @@ def test_clean_chunks_carry_no_loss_and_stay_clean(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(loss, expected[~clean].mean())
 
 
+def test_a_batch_whose_chunks_are_all_clean_has_no_loss() -> None:
+    """One clip of few chunks is now and then clean throughout."""
+    net = network().float()
+    objective = DiffusionForcing(draw(MethodConfig(batch=1, clean_chunks=1.0)), net)
+    objective.draw.text = lambda prompts: torch.zeros(len(prompts), 5, 8)
+    loss, _ = objective.loss("generator", 0)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(bool((p.grad == 0).all()) for p in net.parameters() if p.grad is not None)
+
+
 def test_teacher_has_one_level_a_clip_and_diffusion_forcing_one_a_chunk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
+from .ancestry import USES
 from .config import MethodConfig, Preset
 
 Rules = list[tuple[bool, str]]
@@ -103,6 +104,10 @@ def of_row(preset: Preset, name: str) -> Rules:
             "score_range must be a lower level, then a higher",
         ),
         (not row.patience or row.evaluate_every > 0, "patience needs evaluate_every"),
+        (
+            "teacher" not in USES.get(kind, ()) or bool(row.teacher),
+            "teacher must name a row; of random weights there is nothing to learn",
+        ),
         (not row.lora.rank or bool(row.lora.targets), "lora.targets must name a matrix"),
         *_judged(preset, row, kind, name),
     ]

@@ -165,8 +165,8 @@ class Plan:
         ]
         if graded:
             scope = min(self.config.grad_frames or self.frames, made)
-            ends = [sum(n for n, _ in seen[: i + 1]) for i in range(len(seen))]
-            carried = [w for w, end in zip(passing, ends, strict=True) if made - end < scope]
+            starts = [sum(n for n, _ in seen[:i]) for i in range(len(seen))]
+            carried = [w for w, start in zip(passing, starts, strict=True) if made - start <= scope]
             passed = sum(carried, Work())
             if self.preset.grades_together(self.config, self.processes):
                 passed = replace(passed, blocks=own.model.layers)  # all of them in one call

@@ -80,6 +80,7 @@ def test_a_preset_file_that_is_no_preset_is_one_sentence(tmp_path: Path) -> None
         ("methods.causvid.sampler.few=[250, 500]", ["below the one before"]),
         ("methods.causvid.sampler.few=[1000, 0]", ["few must be over 0 and at most 1000"]),
         ("methods.causvid.score_range=[0.9, 0.1]", ["score_range must be a lower level"]),
+        ("methods.causvid.teacher=''", ["methods.causvid.teacher must name a row"]),
         ("methods.self-forcing-dmd.sampler.guidance=3", ["guidance must be 1", "real_guidance"]),
         ("methods.self-forcing-dmd.grad_frames=1", ["grad_frames must be a chunk (2)"]),
         ("methods.self-forcing-dmd.lora={rank: 2, targets: []}", ["lora.targets"]),

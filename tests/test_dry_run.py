@@ -173,6 +173,21 @@ def test_a_graded_pass_after_the_rollout_is_one_more_evaluation() -> None:
     assert of["together"][1] == of["apart"][1]
 
 
+def test_what_carries_gradient_is_counted_by_where_chunks_start() -> None:
+    """Of 12 frames in chunks of two, the last 5 are graded in two chunks, as in the rollout."""
+    p = load_preset("tiny", ["engine.graded=together", "methods.self-forcing-dmd.grad_frames=5"])
+    four = replace(p.methods["self-forcing-dmd"], grad_frames=4)
+    other = replace(p, methods=p.methods | {"self-forcing-dmd": four})
+    one, two = (
+        {
+            part.name: part.work
+            for part in estimate(q, "self-forcing-dmd", machine(q, "cpu")).updates[0].parts
+        }
+        for q in (p, other)
+    )
+    assert one["exits once more"] == two["exits once more"]
+
+
 # --- memory and time ------------------------------------------------------------------------------
 
 

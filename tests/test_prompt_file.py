@@ -93,8 +93,9 @@ def test_which_rows_need_no_clips(file: Path) -> None:
 def test_a_row_that_reads_no_clips_encodes_none(tmp_path: Path) -> None:
     """Also of videos; and a latent that is asked for all the same is an error."""
     row = "self-forcing-sid"
-    changes = [f"methods.{row}.{key}=''" for key in ("init", "critic_init", "teacher")]
-    preset = load_preset("smoke", [*changes, "data.clips=4"])
+    preset = load_preset("smoke", ["data.clips=4"])
+    random = replace(preset.method(row), init="", critic_init="", teacher="")
+    preset = replace(preset, methods=preset.methods | {row: random})
     made = build(preset, row, Library("smoke", tmp_path), tmp_path / "cache", lambda text: None)
     assert made.draw is not None and not (tmp_path / "cache").exists()
     for player in ("generator", "critic"):

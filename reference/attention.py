@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from .products import cast_to
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -149,8 +151,7 @@ class Rope:
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotate the interleaved pairs of ``[B, T, N, D]`` by their tokens' ``turns``."""
-    real = turns.dtype.to_real()
-    x = x if x.dtype == real else x.to(real)  # under mixed precision x is in half
+    x = cast_to(turns.dtype.to_real(), x)  # under mixed precision x is in half
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns.unsqueeze(1)).flatten(-2)
 

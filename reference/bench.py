@@ -137,8 +137,10 @@ class Bench:
 
         @torch.no_grad()
         def roll(evaluate: Callable[..., Tensor], maker: Callable[[DiT], DiT | Engine]) -> None:
-            maker_is = patch.object(objective_fakes, "quick", maker)
-            with patch.object(Past, "evaluate", evaluate), maker_is:
+            with (
+                patch.object(Past, "evaluate", evaluate),
+                patch.object(objective_fakes, "quick", maker),
+            ):
                 for step in range(4):  # exits of each
                     own_past(student, batch, step, 43)
 

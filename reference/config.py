@@ -208,10 +208,18 @@ class EngineConfig:
     sequence_parallel: int = 1  # processes that share the tokens of one sample
     device: str = "auto"  # "cpu", "cuda", or "auto": a GPU for each process, if there are any
 
+    def share(self, batch: int, processes: int) -> int:
+        """Samples of a batch that fall to a process, at most."""
+        return ceil(batch / max(1, processes // self.sequence_parallel))
+
+    def pieces(self, batch: int, processes: int) -> int:
+        """Micro-batches of each process; all have equally many."""
+        share = self.share(batch, processes)
+        return ceil(share / (self.micro_batch or share))
+
     def at_once(self, batch: int, processes: int) -> int:
-        """Samples of a batch that a process computes at once, at most."""
-        share = ceil(batch / max(1, processes // self.sequence_parallel))
-        return ceil(share / ceil(share / (self.micro_batch or share)))
+        """Samples of a micro-batch, at most."""
+        return ceil(self.share(batch, processes) / self.pieces(batch, processes))
 
 
 @dataclass(frozen=True, kw_only=True)

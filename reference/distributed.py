@@ -97,8 +97,7 @@ class World:
         """
         together = self.engine.sequence_parallel
         groups, group = self.ranks // together, self.rank // together
-        largest = -(-batch // groups)
-        each = -(-largest // (self.engine.micro_batch or largest))
+        each = self.engine.pieces(batch, self.ranks)
         pieces = groups * each
         if pieces > batch:
             raise ConfigError(

@@ -229,8 +229,8 @@ def _updates(row: Row) -> Table:
 
 def _time(row: Row, preset: Preset, here: Machine, before: list[Row]) -> Text:
     config, counts = preset.method(row.name), {u.player: u.count for u in row.updates}
-    own = -(-config.batch // max(1, here.gpus // preset.engine.sequence_parallel))
-    at_once = min(own, preset.engine.micro_batch or own)
+    own = preset.engine.share(config.batch, here.gpus)
+    at_once = preset.engine.at_once(config.batch, here.gpus)
     said = " + ".join(f"{count:,} {player} updates" for player, count in counts.items())
     text = Text("takes   ", style="bold")
     text.append(f"{duration(row.seconds)}", style="bold green")

@@ -3,7 +3,7 @@
 Keys are roped once, at their absolute frame, and keys and values lie in slots of a fixed buffer, in
 which a chunk's own are written over at each step: nothing is concatenated, and nothing is moved but
 when frames are evicted. The modulation of a noise level is made once, as are text's keys and
-values. No gradient and no sharing of tokens: training runs the DiT itself.
+values. No gradient and no sharing of tokens: what carries one, or is shared, runs the DiT itself.
 
 B batch, F frames, S tokens a frame, T = F S tokens, N heads, D width of a head, d model width.
 """

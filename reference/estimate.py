@@ -122,7 +122,7 @@ class Split:
     def of(preset: Preset, config: MethodConfig, machine: Machine) -> Split:
         """As ``distributed.py`` lays it out."""
         engine, gpus = preset.engine, machine.gpus
-        samples = ceil(config.batch / max(1, gpus // engine.sequence_parallel))
+        samples = engine.share(config.batch, gpus)
         near = min(machine.per_node, gpus)
         holders = {"replicate": 1, "shard": gpus, "hybrid": near}[engine.sharding]
         at_once = engine.at_once(config.batch, gpus)
@@ -204,12 +204,15 @@ class Split:
 
 
 def _cached(plan: Plan) -> float:
-    """Of a training rollout: the cache, and a fresh one for every chunk that evicts frames."""
+    """Of a training rollout: the cache, and a fresh one for every chunk that evicts frames; or,
+    graded afterwards, the cache, and a copy of what its graded chunks saw."""
     if not plan.kind.startswith("self-forcing"):
         return 0.0
     own, seen = plan.of["generator"], plan.visible(plan.config.longest or plan.frames)
     model, total = plan.preset.model, sum(n for n, _ in seen)
     held = min(total, model.sink + model.window - model.frames_per_chunk if model.window else total)
+    if plan.together:
+        return cost.cache_bytes(own, 2 * held + model.frames_per_chunk + plan.graded)
     evictions = max(0, ceil((total - seen[-1][0] - held) / model.frames_per_chunk))
     return cost.cache_bytes(own, held) * (1 + evictions)
 

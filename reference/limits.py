@@ -80,10 +80,33 @@ def numbers(preset: Preset) -> Rules:
     return rules
 
 
+def of_network(preset: Preset) -> Rules:
+    """Of a network's shape."""
+    model, (_, height, width) = preset.model, preset.latent_shape
+    n, alone = model.frames_per_chunk, model.first_alone
+    return [
+        (
+            height % model.patch == 0 and width % model.patch == 0,
+            "model.patch must divide the latent's sides",
+        ),
+        (model.dim % model.heads == 0, "model.heads must divide model.dim"),
+        ((model.dim // model.heads) % 2 == 0, "a head's width must be even (RoPE rotates pairs)"),
+        (
+            (preset.data.frames - alone) % n == 0,
+            "frames_per_chunk must divide data.frames (less one, with model.first_alone)",
+        ),
+        (model.window % n == 0, "frames_per_chunk must divide model.window"),
+        (
+            model.sink % n == 0 or (alone and (model.sink - 1) % n == 0),
+            "frames_per_chunk must divide model.sink (less one, with model.first_alone)",
+        ),
+    ]
+
+
 def of_row(preset: Preset, name: str) -> Rules:
     """Of a row's numbers together."""
-    row, kind, n = preset.method(name), preset.kind(name), preset.of(name).model.frames_per_chunk
-    few = row.sampler.few
+    row, kind, model = preset.method(name), preset.kind(name), preset.of(name).model
+    n, frames, few = model.frames_per_chunk, preset.data.frames, row.sampler.few
     rolls = kind.startswith("self-forcing") or kind == "bidirectional-dmd"
     rules = [
         (
@@ -95,6 +118,13 @@ def of_row(preset: Preset, name: str) -> Rules:
             f"sampler.guidance must be 1: {kind} rolls its student out without guidance; the "
             "teacher's is real_guidance",
         ),
+        (not row.longest or row.longest >= frames, "longest is under data.frames"),
+        (
+            not row.longest or (row.longest - frames) % n == 0,
+            f"longest - data.frames must be whole chunks of {n}",
+        ),
+        (not row.switch or row.longest > frames, "switch needs longest over data.frames"),
+        (not row.image or model.first_alone, "image needs model.first_alone"),
         (
             not row.grad_frames or row.grad_frames >= n,
             f"grad_frames must be a chunk ({n}) at least, or 0",

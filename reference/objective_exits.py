@@ -9,6 +9,7 @@ evaluation a chunk more, and one graded pass in place of one a chunk. B batch, F
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,61 +19,58 @@ from .model import DiT
 from .slots import Slots
 
 
+class Exit(NamedTuple):
+    """A chunk's last evaluation."""
+
+    frames: Sequence[int]
+    x: Tensor  # noisy, [B, n, C, H, W]
+    sigma: float
+    seen: list[int]  # past frames
+
+
 class Exits:
     """Watches a rollout: what each graded chunk's exit was given, and what it saw."""
 
     def __init__(self, net: DiT, start: int, frames: int) -> None:
         """Of the chunks that begin at frame ``start`` or later; they have ``frames`` at most."""
         self.net, self.start, self.frames = net, start, frames
-        self._noisy: list[Tensor] = []
-        self._levels: list[float] = []  # of each frame
-        self._asks: list[int] = []  # frames that were evaluated,
-        self._sees: list[list[int]] = []  # and which past ones each saw
-        self._past: KVCache | None = None  # of all chunks
+        self._exits: list[Exit] = []
+        self._past: KVCache | None = None  # all that any chunk saw
 
     def watch(
-        self, index: Sequence[int], x: Tensor, sigma: float, cache: KVCache | Slots | None
+        self, frames: Sequence[int], x: Tensor, sigma: float, cache: KVCache | Slots | None
     ) -> None:
         """A chunk's last evaluation."""
-        if index[0] < self.start:
+        if frames[0] < self.start:
             return
-        held = list(cache.frames) if cache else []
         if cache:
-            self._keep(cache, held)
-        self._noisy.append(x)
-        self._levels += [sigma] * len(index)
-        self._asks += index
-        self._sees += [held] * len(index)
+            self._keep(cache)
+        self._exits.append(Exit(frames, x, sigma, list(cache.frames) if cache else []))
 
-    def _keep(self, cache: KVCache | Slots, held: list[int]) -> None:
+    def _keep(self, cache: KVCache | Slots) -> None:
         """Copy what no chunk before has seen; it lies at the end."""
         if self._past is None:
-            self._past = self.net.new_cache(capacity=len(held) + self.frames, window=0)
-        new = [frame for frame in held if frame not in self._past.frames]
-        if not new:
-            return
-        ends = len(new) * self.net.tokens
+            self._past = self.net.new_cache(capacity=len(cache.frames) + self.frames, window=0)
+        new = [frame for frame in cache.frames if frame not in self._past.frames]
         layers = [cache.read(layer) for layer in range(len(self.net.blocks))]
-        keys, values = zip(*(pair for pair in layers if pair), strict=True)
-        self._past.write(new, *([x[:, -ends:] for x in kv] for kv in (keys, values)))
+        if new:
+            tail = len(new) * self.net.tokens
+            keys, values = zip(*(pair for pair in layers if pair), strict=True)
+            self._past.write(new, *([x[:, -tail:] for x in kv] for kv in (keys, values)))
 
     def evaluate(self, text: Tensor) -> Tensor:
         """x0 of all exits ``[B, F, C, H, W]``; ``text``: ``[B, L, D]``."""
-        seen = self._past.frames if self._past else []
-        before = [[frame in sees for frame in seen] for sees in self._sees]
-        x = torch.cat(self._noisy, dim=1)
+        past = self._past.frames if self._past else []
+        x = torch.cat([one.x for one in self._exits], dim=1)
+        frames = [frame for one in self._exits for frame in one.frames]
+        each = [one for one in self._exits for _ in one.frames]
+        sees = [[f in one.seen for f in past] + [f in one.frames for f in frames] for one in each]
         out: Tensor = self.net(
             x,
-            x.new_tensor([self._levels]),
+            x.new_tensor([[one.sigma for one in each]]),
             text,
-            positions=self._asks,
+            positions=frames,
             cache=self._past,
-            mask=torch.cat((torch.tensor(before, dtype=torch.bool), self._own()), dim=1),
+            mask=torch.tensor(sees),
         )
         return out
-
-    def _own(self) -> Tensor:
-        """Which frames are of one chunk, ``[F, F]``."""
-        chunk = [n for n, x in enumerate(self._noisy) for _ in range(x.shape[1])]
-        own = torch.tensor(chunk)
-        return own[:, None] == own

@@ -88,10 +88,10 @@ def own_past(student: Student, batch: Batch, step: int, purpose: int) -> Tensor:
         watch=later.watch if later else None,
     )
     clip, told = [batch.latents[:, :1]] if first else [], None
+    before = next(chunk for chunk in chunks if chunk.stop >= length - frames)  # what is scored
     for index in chunks:
         clip.append(made.send(told))
-        due = switched and index.stop >= length - frames  # a frame alone shifts what follows it
-        told, switched = (batch.text, False) if due else (None, switched)
+        told = batch.text if switched and index == before else None
     if later:
         again = later.evaluate(batch.text)
         clip = [torch.cat(clip, dim=1)[:, : -again.shape[1]], again]

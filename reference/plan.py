@@ -69,8 +69,10 @@ class Plan:
     """The passes of a row's updates: what ``objective_*.py`` does, in FLOPs a sample."""
 
     def __init__(self, preset: Preset, name: str, processes: int = 1) -> None:
-        self.preset, self.name, self.processes = preset.of(name), name, processes
+        self.preset, self.name = preset.of(name), name
         self.config, self.kind = preset.method(name), preset.kind(name)
+        self.together = self.preset.grades_together(self.config, processes)
+        self.graded = self.config.grad_frames or preset.data.frames  # of a rollout
         self.frames, self.recompute = preset.data.frames, preset.engine.checkpoint_blocks
         self.codec = self.kind == "codec"
         roles = ("generator", *USES.get(self.kind, ()))
@@ -164,11 +166,11 @@ class Plan:
             Part("cache", sum(passing[:-1], Work())),  # nothing follows the last chunk
         ]
         if graded:
-            scope = min(self.config.grad_frames or self.frames, made)
+            scope = min(self.graded, made)
             starts = [sum(n for n, _ in seen[:i]) for i in range(len(seen))]
             carried = [w for w, start in zip(passing, starts, strict=True) if made - start <= scope]
             passed = sum(carried, Work())
-            if self.preset.grades_together(self.config, self.processes):
+            if self.together:
                 passed = replace(passed, blocks=own.model.layers)  # all of them in one call
                 parts.append(Part("exits once more", passed))
             back = passed.backward(self.recompute)

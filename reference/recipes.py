@@ -1,4 +1,4 @@
-"""Presets: where YAML becomes configuration, and the one place where it is checked.
+"""Presets: where YAML becomes configuration and is checked; ``limits.py`` says by which rules.
 
 A preset is a file in ``presets/``; ``--set key.path=value`` overrides a field. An unknown key is an
 error that names the nearest one.
@@ -17,7 +17,7 @@ import yaml
 
 from .config import ConfigError, ModelConfig, Preset, unknown
 from .elsewhere import built_on, takers
-from .limits import Rules, numbers, of_row
+from .limits import Rules, numbers, of_network, of_row
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -206,7 +206,7 @@ def _check(preset: Preset) -> None:
             "frame, so a clip is encoded from its own start",
         ),
         *_words(preset, ("codec", "text", "model", "engine")),
-        *_network_rules(preset),
+        *of_network(preset),
     ]
     for name in preset.given:
         if name not in (known := takers(preset)):
@@ -218,26 +218,10 @@ def _check(preset: Preset) -> None:
             )
     for name, method in preset.methods.items():
         rules += [(ok, f"methods.{name}: {rule}") for ok, rule in _words(method, ("", "sampler"))]
-        own = preset.of(name)
         if method.model:
-            rules += [(ok, f"methods.{name}: {rule}") for ok, rule in _network_rules(own)]
-        n, longest = own.model.frames_per_chunk, method.longest
-        rules += [
-            (not longest or longest >= data.frames, f"methods.{name}.longest is under data.frames"),
-            (
-                not longest or (longest - data.frames) % n == 0,
-                f"methods.{name}.longest - data.frames must be whole chunks of {n}",
-            ),
-            (
-                not method.switch or longest > data.frames,
-                f"methods.{name}.switch needs longest over data.frames",
-            ),
-            (
-                not method.image or own.model.first_alone,
-                f"methods.{name}.image needs model.first_alone",
-            ),
-            *of_row(preset, name),
-        ]
+            own = of_network(preset.of(name))
+            rules += [(ok, f"methods.{name}: {rule}") for ok, rule in own]
+        rules += of_row(preset, name)
     _ensure(preset, rules)
 
 
@@ -256,26 +240,3 @@ def _words(config: Any, groups: tuple[str, ...]) -> Rules:
             value = getattr(getattr(config, group) if group else config, key)
             rules.append((value in known, f"{path} must be {' or '.join(known)}, not '{value}'"))
     return rules
-
-
-def _network_rules(preset: Preset) -> Rules:
-    """What a network's shape must fulfil."""
-    model, (_, height, width) = preset.model, preset.latent_shape
-    n, alone = model.frames_per_chunk, model.first_alone
-    return [
-        (
-            height % model.patch == 0 and width % model.patch == 0,
-            "model.patch must divide the latent's sides",
-        ),
-        (model.dim % model.heads == 0, "model.heads must divide model.dim"),
-        ((model.dim // model.heads) % 2 == 0, "a head's width must be even (RoPE rotates pairs)"),
-        (
-            (preset.data.frames - alone) % n == 0,
-            "frames_per_chunk must divide data.frames (less one, with model.first_alone)",
-        ),
-        (model.window % n == 0, "frames_per_chunk must divide model.window"),
-        (
-            model.sink % n == 0 or (alone and (model.sink - 1) % n == 0),
-            "frames_per_chunk must divide model.sink (less one, with model.first_alone)",
-        ),
-    ]

@@ -1,9 +1,9 @@
 """The self-rollout (Self Forcing, Algorithm 1): a model generates chunk by chunk on its own past.
 
 Training and inference call this one function. Inference runs every denoising step without gradient;
-training stops at a random exit step, whose evaluation alone carries gradient. Context reaches a
-chunk through the cache only, and the cache is detached, so no gradient crosses chunks (``kv_grad``
-is an ablation of that).
+training stops at a random exit step, whose evaluation alone carries gradient (there, or once more
+after the rollout: ``objective_exits.py``). Context reaches a chunk through the cache only, and the
+cache is detached, so no gradient crosses chunks (``kv_grad`` is an ablation of that).
 
 B batch, F frames, n frames a chunk, C H W of a latent frame, L text rows.
 """

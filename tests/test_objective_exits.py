@@ -68,7 +68,7 @@ def graded_calls(net: DiT) -> list[int]:
             calls.append(x.shape[1])
         return forward(x, *given, **how)
 
-    net.forward = spy  # type: ignore[method-assign]
+    net.forward = spy
     return calls
 
 
@@ -83,7 +83,7 @@ def test_clip_and_gradient_are_those_of_a_pass_a_chunk(
             batch, calls = s.draw.batch(0, 20), graded_calls(s.generator)
             clips = [own_past(s, batch, step, 23) for step in range(4)]
             weight = torch.linspace(-1, 1, clips[0].numel(), dtype=torch.float64)
-            sum((c.flatten() * weight).sum() for c in clips).backward()  # type: ignore[union-attr]
+            sum((c.flatten() * weight).sum() for c in clips).backward()
             gradients = {n: p.grad for n, p in s.generator.named_parameters() if p.grad is not None}
             made[graded] = clips, gradients, calls
     (one, apart, many), (other, together, few) = made["apart"], made["together"]
@@ -156,7 +156,7 @@ def test_a_critics_rollout_is_an_engines_and_the_dits(
     s = student(monkeypatch, {}, "auto", kv_grad=kv_grad)
     batch, net = s.draw.batch(0, 20), s.generator
     calls, forward = [], net.forward
-    net.forward = lambda *a, **how: calls.append(1) or forward(*a, **how)  # type: ignore
+    net.forward = lambda *a, **how: calls.append(1) or forward(*a, **how)
     with torch.no_grad():
         quickly = own_past(s, batch, 0, 43)
         assert not calls

@@ -62,6 +62,16 @@ def asked(student: Student) -> list[tuple[range, torch.Tensor, bool]]:
     return calls
 
 
+def switched(s: Student, step: int) -> tuple[list[tuple[range, torch.Tensor, bool]], int]:
+    """A rollout's calls and length; what is scored, and no more, is made under the new prompt."""
+    batch, calls = s.draw.batch(0, 20), asked(s)
+    own_past(s, replace(batch, text=batch.text + 0.5), step, 23)
+    length = max(p[-1] for p, _, _ in calls) + 1
+    told = {p[0]: torch.equal(t, batch.text + 0.5) for p, t, _ in calls}
+    assert all(new == (first >= length - 12) for first, new in told.items())
+    return calls, length
+
+
 def test_a_longer_rollout_is_scored_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     s = student(monkeypatch, longest=24)
     batch, lengths = s.draw.batch(0, 20), set()
@@ -83,28 +93,17 @@ def test_a_frame_alone_only_delays_a_change_of_prompt(
     """The chunk in which scoring begins is still under the old prompt, and is not graded."""
     model = dict(first_alone=True, frames_per_chunk=11, window=22)
     s = student(monkeypatch, model, longest=45, switch=1.0, image=image)
-    batch = s.draw.batch(0, 20)
     for step in range(6):
-        calls = asked(s)
-        own_past(s, replace(batch, text=batch.text + 0.5), step, 23)
-        length = max(p[-1] for p, _, _ in calls) + 1
-        told = {p[0]: torch.equal(t, batch.text + 0.5) for p, t, _ in calls}
-        assert all(new == (first >= length - 12) for first, new in told.items())
+        calls, length = switched(s, step)
         if length > 12:
             assert {p[0] for p, _, grad in calls if grad} == {length - 11}
 
 
 def test_a_prompt_changes_where_scoring_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     s = student(monkeypatch, longest=24, switch=1.0)
-    batch = s.draw.batch(0, 20)
-    before = s.draw.batch(0, 27).text
-    assert not torch.equal(before, batch.text)
+    assert not torch.equal(s.draw.batch(0, 27).text, s.draw.batch(0, 20).text)
     for step in range(6):
-        calls = asked(s)
-        own_past(s, replace(batch, text=batch.text + 0.5), step, 23)
-        length = max(p[-1] for p, _, _ in calls) + 1
-        told = {p[0]: torch.equal(t, batch.text + 0.5) for p, t, _ in calls}
-        assert all(new == (first >= length - 12) for first, new in told.items())
+        switched(s, step)
 
 
 def test_from_an_image_the_first_frame_is_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:

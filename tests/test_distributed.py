@@ -255,12 +255,13 @@ def test_bf16_is_near_and_updates_single_precision_weights(method: str, tmp_path
 
 
 def test_a_batch_is_cut_into_the_same_samples_by_any_number_of_processes() -> None:
-    for ranks, micro in ((1, 0), (1, 3), (2, 0), (3, 2), (4, 1)):
+    for ranks, micro in ((1, 0), (1, 3), (1, 5), (2, 0), (2, 4), (3, 2), (4, 1)):
         worlds = [World(EngineConfig(micro_batch=micro), r, ranks) for r in range(ranks)]
         parts = [world.parts(12) for world in worlds]
         assert [i for own in parts for part in own for i in part] == list(range(12))
         assert len({len(own) for own in parts}) == 1
-        assert max(len(part) for own in parts for part in own) <= (micro or 12)
+        largest = max(len(part) for own in parts for part in own)
+        assert largest == EngineConfig(micro_batch=micro).at_once(12, ranks) <= (micro or 12)
     with pytest.raises(ConfigError, match=r"A batch of 3 cannot be cut into 4 micro-batches"):
         World(EngineConfig(), 0, 4).parts(3)
 

@@ -214,9 +214,9 @@ def ensure_run_directory(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise StoreError(f"{root} is a file; choose another --out.")
     root.mkdir(parents=True, exist_ok=True)
-    if (root / MANIFEST).exists():
-        return
     names = [p.name for p in root.iterdir()]
+    if (root / MANIFEST).exists():  # looked for last: others that start here write it first of all
+        return
     strangers = [n for n in names if not n.startswith(LOCK) and not n.endswith(TEMPORARY)]
     if strangers:
         raise StoreError(

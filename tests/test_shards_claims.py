@@ -95,6 +95,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("moment", ["iterdir", "mkdir"])
+def test_another_shard_may_begin_while_this_one_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """All shards of a new run start at once: one of them makes the directory a run's."""
+    out, looks = tmp_path / "out", getattr(Path, moment)
+
+    def overtaken(path: Path, *args: object, **kwargs: object) -> object:
+        monkeypatch.undo()
+        part(out, 1, 2)
+        return looks(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, moment, overtaken)
+    assert isinstance(part(out, 2, 2), Result)
+
+
 def test_machines_are_all_told(tmp_path: Path) -> None:
     out = tmp_path / "out"
     part(out, 1, 2)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as nnf
@@ -14,10 +16,17 @@ from torch import Tensor
 
 from .products import cast_to
 
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class Seen:
-    """Which frame sees which, bool ``[Fq, Fk]``, for frames of ``tokens`` tokens each."""
+    """Which frame sees which, bool ``[Fq, Fk]``, for frames of ``tokens`` tokens each.
+
+    The table is the host's, which reads it to cut the calls: on a GPU it would wait for it. What
+    is made of it is made once, for all the layers of a pass.
+    """
 
     frames: Tensor
     tokens: int
@@ -25,11 +34,14 @@ class Seen:
     """``dense``: one call under a token mask; ``blocks``: a call a group of frames that see the
     same, on just what they see; ``flex``: one kernel that skips empty blocks (CUDA, compiled);
     ``auto``: blocks where they are large enough to pay."""
+    _mask: Tensor | None = field(default=None, init=False)
+    _blocks: BlockMask | None = field(default=None, init=False)
 
     BLOCK = 128
     """Query tokens a group from which calls on blocks are faster than one under a mask: on a CPU
     32 are even, 128 are 1.3 (diffusion forcing) and 2.9 times as fast (teacher forcing)."""
 
+    @cached_property
     def groups(self) -> list[tuple[slice, list[slice]]]:
         """Query frames that see the same, and the runs of frames that they see."""
         rows = self.frames.tolist()
@@ -43,15 +55,12 @@ class Seen:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention under this mask; all are ``[B, N, T, D]``."""
-        groups = self.groups()
-        largest = max(q.stop - q.start for q, _ in groups) * self.tokens
         if self.how == "flex":
             return self._flex(q, k, v)
+        largest = max(asks.stop - asks.start for asks, _ in self.groups) * self.tokens
         if self.how == "blocks" or (self.how == "auto" and largest >= self.BLOCK):
-            return torch.cat([self._block(q, k, v, *group) for group in groups], dim=2)
-        mask = self.frames.to(q.device)
-        mask = mask.repeat_interleave(self.tokens, 0).repeat_interleave(self.tokens, 1)
-        return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            return torch.cat([self._block(q, k, v, *group) for group in self.groups], dim=2)
+        return nnf.scaled_dot_product_attention(q, k, v, attn_mask=self._dense(q.device))
 
     def _block(self, q: Tensor, k: Tensor, v: Tensor, asks: slice, sees: list[slice]) -> Tensor:
         keys, values = (
@@ -65,17 +74,26 @@ class Seen:
     def _of(self, frames: slice) -> slice:
         return slice(frames.start * self.tokens, frames.stop * self.tokens)
 
+    def _dense(self, device: torch.device) -> Tensor:
+        """The mask of tokens, ``[Fq S, Fk S]``."""
+        if self._mask is None:
+            each = self.frames.repeat_interleave(self.tokens, 0)
+            self._mask = each.repeat_interleave(self.tokens, 1).to(device)
+        return self._mask
+
     def _flex(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        table, tokens = self.frames.to(q.device), self.tokens
+        if self._blocks is None:
+            table, tokens = self.frames.to(q.device), self.tokens
 
-        def sees(b: Tensor, h: Tensor, asks: Tensor, seen: Tensor) -> Tensor:
-            return table[asks // tokens, seen // tokens]
+            def sees(b: Tensor, h: Tensor, asks: Tensor, seen: Tensor) -> Tensor:
+                return table[asks // tokens, seen // tokens]
 
-        blocks = create_block_mask(sees, None, None, q.shape[2], k.shape[2], device=q.device)
+            asks, seen = q.shape[2], k.shape[2]
+            self._blocks = create_block_mask(sees, None, None, asks, seen, device=q.device)
         run = torch.compile(flex_attention) if q.is_cuda else flex_attention
-        out: Tensor = run(q, k, v, block_mask=blocks)
+        out: Tensor = run(q, k, v, block_mask=self._blocks)
         return out
 
 
@@ -164,7 +182,7 @@ def rotate_parts(x: Tensor, parts: Tensor) -> Tensor:
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
 
 
-# --- masks: which frames see which ----------------------------------------------------------------
+# --- masks: which frames see which, in the host's memory ------------------------------------------
 
 
 def chunks_of(frames: int, n: int, alone: bool = False, start: int = 0) -> list[range]:
@@ -178,11 +196,6 @@ def chunks_of(frames: int, n: int, alone: bool = False, start: int = 0) -> list[
     return [*first, *(range(i, min(i + n, stop)) for i in rest)]
 
 
-def lengths(chunks: Sequence[range]) -> Tensor:
-    """Frames of each chunk, for ``repeat_interleave``."""
-    return torch.tensor([len(chunk) for chunk in chunks])
-
-
 def block_causal(
     frames: int, chunk: int, window: int = 0, sink: int = 0, alone: bool = False
 ) -> Tensor:
@@ -191,9 +204,9 @@ def block_causal(
     ``window``: frames seen, own chunk included (0: all); ``sink``: first frames always seen;
     ``alone``: the first frame is a chunk of its own.
     """
-    chunks = chunks_of(frames, chunk, alone)
-    index = torch.arange(frames)
-    end = torch.tensor([c.stop for c in chunks]).repeat_interleave(lengths(chunks))
+    index = torch.arange(frames, device="cpu")
+    stops = [c.stop for c in chunks_of(frames, chunk, alone) for _ in c]
+    end = torch.tensor(stops, device="cpu")
     seen = index[None, :] < end[:, None]
     if window:
         recent = index[None, :] >= end[:, None] - window
@@ -211,7 +224,7 @@ def clean_and_noisy(
     """
     causal = block_causal(frames, chunk, window, sink, alone)
     chunks = chunks_of(frames, chunk, alone)
-    own = torch.arange(len(chunks)).repeat_interleave(lengths(chunks))
+    own = torch.tensor([i for i, c in enumerate(chunks) for _ in c], device="cpu")
     same = own[:, None] == own[None, :]
     top = torch.cat((causal, torch.zeros_like(causal)), dim=1)
     bottom = torch.cat((causal & ~same, same), dim=1)
@@ -223,7 +236,7 @@ def one_ahead(held: int, clean: int, noisy: int, limit: int) -> Tensor:
 
     The noisy chunk sees what a cache of ``limit`` frames will hold once the clean one is in it.
     """
-    seen = torch.ones(clean + noisy, held + clean + noisy, dtype=torch.bool)
+    seen = torch.ones(clean + noisy, held + clean + noisy, dtype=torch.bool, device="cpu")
     seen[:clean, held + clean :] = False
     seen[clean:, : max(0, held + clean - limit)] = False
     return seen

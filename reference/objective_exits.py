@@ -71,6 +71,6 @@ class Exits:
             text,
             positions=frames,
             cache=self._past,
-            mask=torch.tensor(sees),
+            mask=torch.tensor(sees, device="cpu"),
         )
         return out

@@ -15,9 +15,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .attention import block_causal, chunks_of, clean_and_noisy, lengths
+from .attention import block_causal, chunks_of, clean_and_noisy
 from .config import MethodConfig, Preset
 from .data import LatentPool, keyed, noise_for
 from .model import DiT
@@ -99,14 +100,14 @@ class Draw:
         """The true clips and prompts of a step."""
         windows = self.pool.pool.windows(self._seed(purpose), step, self.samples)
         prompts = self.pool.pool.prompts(windows)
-        dropped = self.uniform(step, 7 + purpose, 1)[:, 0] < self.method.drop_text
+        dropped = self._uniform(step, 7 + purpose, 1)[:, 0] < self.method.drop_text
         prompts = ["" if drop else p for drop, p in zip(dropped, prompts, strict=True)]
         return self.batch_of(windows, prompts)
 
     def batch_of(self, windows: Sequence[tuple[int, int]], prompts: Sequence[str]) -> Batch:
         """These windows of clips, under these prompts."""
         text = self.text(prompts).to(self.device)
-        return Batch(lambda: self.pool.clips(windows).to(self.device), text)
+        return Batch(lambda: self.sent(self.pool.clips(windows)), text)
 
     def blank(self) -> Tensor:
         """The empty prompt's rows, ``[1, L, D]``."""
@@ -116,14 +117,19 @@ class Draw:
         self, step: int, purpose: int, count: int, samples: Sequence[int] | None = None
     ) -> Tensor:
         """Numbers in 0..1, ``[B, count]``; of the samples asked for, or of others."""
+        return self.sent(torch.from_numpy(self._uniform(step, purpose, count, samples)))
+
+    def _uniform(
+        self, step: int, purpose: int, count: int, samples: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
         seed, chosen = self.preset.seed, self.samples if samples is None else samples
         rows = [keyed(seed, step, i, purpose).random(count) for i in chosen]
-        return torch.from_numpy(np.stack(rows)).float().to(self.device)
+        return np.stack(rows).astype(np.float32)
 
     def noise(self, step: int, purpose: int, frames: int) -> Tensor:
         """Standard normal ``[B, frames, C, H, W]``."""
         shape = (frames, *self.preset.latent_shape)
-        return noise_for(self._keys(step, purpose), shape).to(self.device)
+        return self.sent(noise_for(self._keys(step, purpose), shape))
 
     def rollout_noise(self, step: int, purpose: int) -> Callable[[Sequence[int], int], Tensor]:
         """Noise for a rollout, keyed by frame and denoising step too."""
@@ -132,9 +138,15 @@ class Draw:
         def noise(frames: Sequence[int], denoising: int) -> Tensor:
             shape = self.preset.latent_shape
             parts = [noise_for([(*k, f, denoising) for k in keys], shape) for f in frames]
-            return torch.stack(parts, dim=1).to(self.device)
+            return self.sent(torch.stack(parts, dim=1))
 
         return noise
+
+    def sent(self, x: Tensor) -> Tensor:
+        """A tensor of the host's, on the device; neither waits for the other."""
+        if self.device.type == "cpu":
+            return x
+        return x.pin_memory().to(self.device, non_blocking=True)
 
     def _keys(self, step: int, purpose: int) -> list[tuple[int, ...]]:
         return [(self.preset.seed, step, i, purpose) for i in self.samples]
@@ -152,7 +164,9 @@ class Chunks:
 
     def a_frame(self, values: Tensor) -> Tensor:
         """``[B, chunks]`` as ``[B, F]``."""
-        return values.repeat_interleave(lengths(self.all), dim=1)
+        # Not repeat_interleave, which on a GPU waits to learn how many there will be.
+        each = zip(values.unbind(1), self.all, strict=True)
+        return torch.cat([value[:, None].expand(-1, len(chunk)) for value, chunk in each], dim=1)
 
     def after_noisy(self, network: DiT, x_t: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         """x0 of chunks that see the noisy ones before them (diffusion forcing)."""
@@ -197,4 +211,6 @@ def flow_loss(prediction: Tensor, x0: Tensor, sigma: Tensor, floor: float) -> Te
 
 def by_chunk(values: Tensor, chunks: Sequence[range]) -> list[float]:
     """The mean of each chunk of per-frame values ``[B, F]``, for the log."""
-    return [float(values.detach()[:, c.start : c.stop].mean()) for c in chunks]
+    means = [values.detach()[:, c.start : c.stop].mean() for c in chunks]
+    found: list[float] = torch.stack(means).tolist()
+    return found

@@ -185,6 +185,6 @@ def test_on_a_gpu_the_gradients_agree_too(name: str, how: str) -> None:
 def test_no_block_is_wasted() -> None:
     """What is computed is what is seen, not a key more."""
     frames = clean_and_noisy(12, 2, window=10)
-    groups = Seen(frames, 1).groups()
+    groups = Seen(frames, 1).groups
     asked = sum((q.stop - q.start) * sum(s.stop - s.start for s in seen) for q, seen in groups)
     assert asked == int(frames.sum()) < 0.3 * frames.numel()

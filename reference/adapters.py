@@ -63,7 +63,7 @@ def read(path: Path, steps: int | None = None) -> ReferenceModel:
         )
     network = DiT(preset.of(row))
     load_into(network, tensors, path.name)
-    network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
     return ReferenceModel(network, _codec_beside(path, preset, card), preset, row, card, steps)
 
 
@@ -73,7 +73,7 @@ def in_training(network: DiT, codec: AutoEncoder, preset: Preset, row: str) -> R
 
 
 class ReferenceModel(StreamModel):
-    """A generator that was trained here, and its codec."""
+    """A generator that was trained here, and its codec, where the network is."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ReferenceModel(StreamModel):
         super().__init__(
             self._card(network, causal, len(schedule), steps, card),
             network,
-            codec,
+            codec.to(next(network.parameters()).device),
             text_encoder(self.preset.text),
             schedule,
             method.sampler.recache,

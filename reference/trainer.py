@@ -204,6 +204,7 @@ class _Watch:
         codec, _ = load_codec(self.preset, self.weights, self.row)
         network = DiT(self.preset.of(self.row)).eval().requires_grad_(False)
         network.load_state_dict(tensors)
+        network.to(self.world.device)
         return self._evaluate(in_training(network, codec, self.preset, self.row))
 
 

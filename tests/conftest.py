@@ -16,6 +16,7 @@ sys.path.insert(0, str(TESTS))  # for `import fakes`, here and in children
 
 LONGEST = (
     "distributed",
+    "simulated_gpu",
     "wan",
     "wan_training",
     "wan_given",

@@ -103,7 +103,7 @@ class AutoEncoder(nn.Module):
         )
 
     def encode(self, video: Tensor) -> Tensor:
-        """Pixels ``[B, F, 3, H, W]`` in -1..1 to latents ``[B, F, C, h, w]``, where the codec is."""
+        """Pixels ``[B, F, 3, H, W]`` in -1..1 to latents ``[B, F, C, h, w]``, where it is."""
         video = video.to(next(self.parameters()).device)
         latents = self.standardise(self.encoder(video.flatten(0, 1)))
         out: Tensor = latents.unflatten(0, video.shape[:2])

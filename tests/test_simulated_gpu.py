@@ -173,6 +173,8 @@ from pathlib import Path
 from rich.console import Console
 from simulated_gpu import WAITS
 from sfbench.reference import run
+from sfbench.reference.ancestry import lineage
+from sfbench.reference.recipes import load_preset
 from sfbench.reference.trainer import train
 
 (row, batch, layers), found = sys.argv[1:], {}
@@ -185,7 +187,7 @@ def counted(self, *args):
 
 run.Run.advance = counted
 given = ["data.clips=32", "engine.device=cuda", "engine.graded=apart", f"model.layers={layers}"]
-for name in dict.fromkeys(("codec", "diffusion-forcing", "teacher", row)):
+for name in lineage(load_preset("smoke"), [row]):
     given += [f"methods.{name}.{w}" for w in ("steps=2", "critic_warmup=0", "critic_ratio=1")]
     given += [f"methods.{name}.batch={batch}"]
     found.clear()

@@ -5,10 +5,10 @@ B batch, F frames, S tokens a frame, T = F S tokens, N heads, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as nnf
@@ -82,7 +82,7 @@ class Seen:
         return self._mask
 
     def _flex(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+        from torch.nn.attention.flex_attention import create_block_mask
 
         if self._blocks is None:
             table, tokens = self.frames.to(q.device), self.tokens
@@ -92,9 +92,16 @@ class Seen:
 
             asks, seen = q.shape[2], k.shape[2]
             self._blocks = create_block_mask(sees, None, None, asks, seen, device=q.device)
-        run = torch.compile(flex_attention) if q.is_cuda else flex_attention
-        out: Tensor = run(q, k, v, block_mask=self._blocks)
+        out: Tensor = _flex_attention(q.is_cuda)(q, k, v, block_mask=self._blocks)
         return out
+
+
+@cache
+def _flex_attention(compiled: bool) -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    run: Callable[..., Any] = torch.compile(flex_attention) if compiled else flex_attention
+    return run
 
 
 def _runs(seen: Sequence[bool]) -> list[slice]:

@@ -50,6 +50,12 @@ def noise_for(keys: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
     return torch.stack(drawn)
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host's, on a device. From pinned memory, or the host would wait for all that
+    it has asked a GPU for before."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
 def _torch_keyed(key: Sequence[int]) -> torch.Generator:
     # blake2 rather than Python's hash: the same on every machine and version.
     text = ",".join(map(str, key)).encode()

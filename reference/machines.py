@@ -7,6 +7,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from sfbench.registry import providers
+
 from . import elsewhere
 from .ancestry import needs, needs_clips
 from .catalogue import SHIPPED
@@ -127,6 +129,9 @@ def _at_hand(preset: Preset, row: str, weights: Path) -> bool:
 def _videos(preset: Preset, rows: list[str]) -> list[str]:
     dataset = preset.data.dataset
     kind, _, where = dataset.partition(":")
+    known = providers("datasets")
+    if kind not in known:
+        return [f"videos: {unknown('dataset', kind, known)}"]
     clips = [row for row in rows if needs_clips(preset, row) and not preset.method(row).given]
     if kind == "prompts" and clips:
         return [f"videos: '{clips[0]}' learns from true clips, and {dataset} has prompts alone"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .attention import block_causal, chunks_of, clean_and_noisy
 from .config import MethodConfig, Preset
-from .data import LatentPool, keyed, noise_for
+from .data import LatentPool, keyed, noise_for, sent
 from .model import DiT
 from .text import TextEncoder
 
@@ -107,7 +107,7 @@ class Draw:
     def batch_of(self, windows: Sequence[tuple[int, int]], prompts: Sequence[str]) -> Batch:
         """These windows of clips, under these prompts."""
         text = self.text(prompts).to(self.device)
-        return Batch(lambda: self.sent(self.pool.clips(windows)), text)
+        return Batch(lambda: sent(self.pool.clips(windows), self.device), text)
 
     def blank(self) -> Tensor:
         """The empty prompt's rows, ``[1, L, D]``."""
@@ -117,7 +117,7 @@ class Draw:
         self, step: int, purpose: int, count: int, samples: Sequence[int] | None = None
     ) -> Tensor:
         """Numbers in 0..1, ``[B, count]``; of the samples asked for, or of others."""
-        return self.sent(torch.from_numpy(self._uniform(step, purpose, count, samples)))
+        return sent(torch.from_numpy(self._uniform(step, purpose, count, samples)), self.device)
 
     def _uniform(
         self, step: int, purpose: int, count: int, samples: Sequence[int] | None = None
@@ -129,7 +129,7 @@ class Draw:
     def noise(self, step: int, purpose: int, frames: int) -> Tensor:
         """Standard normal ``[B, frames, C, H, W]``."""
         shape = (frames, *self.preset.latent_shape)
-        return self.sent(noise_for(self._keys(step, purpose), shape))
+        return sent(noise_for(self._keys(step, purpose), shape), self.device)
 
     def rollout_noise(self, step: int, purpose: int) -> Callable[[Sequence[int], int], Tensor]:
         """Noise for a rollout, keyed by frame and denoising step too."""
@@ -138,15 +138,9 @@ class Draw:
         def noise(frames: Sequence[int], denoising: int) -> Tensor:
             shape = self.preset.latent_shape
             parts = [noise_for([(*k, f, denoising) for k in keys], shape) for f in frames]
-            return self.sent(torch.stack(parts, dim=1))
+            return sent(torch.stack(parts, dim=1), self.device)
 
         return noise
-
-    def sent(self, x: Tensor) -> Tensor:
-        """A tensor of the host's, on the device; neither waits for the other."""
-        if self.device.type == "cpu":
-            return x
-        return x.pin_memory().to(self.device, non_blocking=True)
 
     def _keys(self, step: int, purpose: int) -> list[tuple[int, ...]]:
         return [(self.preset.seed, step, i, purpose) for i in self.samples]

@@ -19,7 +19,7 @@ from sfbench.interfaces import Frames
 from sfbench.schema import Geometry, ModelCard, Prompt, Request
 
 from .codec import Codec, frames_of, latents_of, to_video
-from .data import noise_for
+from .data import noise_for, sent
 from .delivery import Delivery
 from .engine import Engine, Switches
 from .model import DiT
@@ -154,10 +154,6 @@ class StreamModel(ABC):
 
         def noise(frames: Sequence[int], step: int) -> Tensor:
             parts = [noise_for([(*key, f, step) for key in keys], shape) for f in frames]
-            drawn = torch.stack(parts, dim=1)
-            if self.device.type != "cuda":
-                return drawn
-            # From pinned memory, or the host would wait for all that it asked for before.
-            return drawn.pin_memory().to(self.device, non_blocking=True)
+            return sent(torch.stack(parts, dim=1), self.device)
 
         return noise

@@ -44,8 +44,8 @@ class Library:
         if path is None:
             raise CheckpointError(
                 f"'{wanted_by}' starts from '{method}', which is not trained yet: run "
-                f"`sfbench train-reference --preset {self.preset} --method {method}` first, or "
-                "`--method all`."
+                f"`sfbench train-reference --preset {self.preset} --method {method}` first, with "
+                "the same --set and --out, or `--method all`."
             )
         return path
 

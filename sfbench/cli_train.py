@@ -20,7 +20,7 @@ Examples:
   sfbench train-reference --method self-forcing-dmd --set methods.self-forcing-dmd.steps=200
   sfbench train-reference --preset tiny --method teacher --out runs/mine --resume
   sfbench train-reference --dry-run --preset wan-1.3b --method self-forcing-dmd --gpus 64
-  sfbench train-reference --preset wan-1.3b --method ode --given base=wan-1.3b \
+  sfbench train-reference --preset wan-1.3b --method ode --given base=wan-1.3b \\
       --set data.dataset=prompts:prompts.txt"""
 )
 def train_reference(

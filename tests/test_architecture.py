@@ -18,7 +18,7 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 HARNESS_TYPES = {
-    *("adapters.py", "data.py", "streaming.py"),
+    *("adapters.py", "data.py", "machines.py", "streaming.py"),
     *("wan.py", "wan_doctor.py", "wan_options.py"),
 }
 """The files of the reference that may know the harness."""

@@ -116,6 +116,8 @@ def test_what_is_missing_goes_away_when_it_is_there(tmp_path: Path) -> None:
     assert missing(preset, every, here, tmp_path / "new") == []  # each makes what the next needs
     mine = load_preset("smoke", [f"data.dataset=folder:{tmp_path}/none", "text.kind=words"])
     assert any("nothing is at" in line for line in missing(mine, rows, here, tmp_path))
+    (line,) = missing(load_preset("smoke", ["data.dataset=shapes-9"]), rows, here, tmp_path)
+    assert line == "videos: Unknown dataset 'shapes-9'; did you mean shapes-2, shapes-1, shards?"
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra(

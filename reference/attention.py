@@ -5,7 +5,7 @@ B batch, F frames, S tokens a frame, T = F S tokens, N heads, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -97,11 +97,10 @@ class Seen:
 
 
 @cache
-def _flex_attention(compiled: bool) -> Callable[..., Any]:
+def _flex_attention(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    run: Callable[..., Any] = torch.compile(flex_attention) if compiled else flex_attention
-    return run
+    return torch.compile(flex_attention) if compiled else flex_attention
 
 
 def _runs(seen: Sequence[bool]) -> list[slice]:

@@ -8,6 +8,8 @@ VBENCH       := .venv-vbench
 VBENCH_STAMP := $(VBENCH)/.installed
 VBENCH_PIP   := $(VBENCH)/bin/python -m pip install --quiet --disable-pip-version-check
 
+TRITON := build/triton
+
 # Rows of the video-exposure board: what continues a given video.
 CAUSAL := $(addprefix reference:,causvid diffusion-forcing diffusion-forcing@4 self-forcing-dmd teacher-forcing \
 	teacher-forcing@4) oracle:truth oracle:observer truth:codec cheat:frozen cheat:loop cheat:noise
@@ -25,7 +27,7 @@ ABLATED  := results/boards/ablation
 SHELL := bash
 
 .PHONY: help quickstart test unit check-results golden lint reference ablation bench gpu gpu-path gpu-tests \
-	gpu-wan gpu-base wheels board vbench-env test-vbench clean
+	gpu-wan gpu-base wheels board vbench-env test-vbench test-flex clean
 
 help:
 	@echo "make quickstart   environment, then the long-horizon task on the shipped models, then the tables"
@@ -40,6 +42,7 @@ help:
 	@echo "make gpu          on a GPU: its tests, Wan2.1's size as a stream, training the preset base (10 minutes)"
 	@echo "make gpu-tests, gpu-wan, gpu-base   each of them alone (GPU_PYTHON=..., GPU_MINUTES=...)"
 	@echo "make wheels       what an image without network lacks for them, to be carried there"
+	@echo "make test-flex    without a GPU: flex attention's kernels as they are compiled for one, interpreted (5 minutes)"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
 	@echo "make test-vbench  build it, and drive every dimension that can be loaded (10 minutes)"
 
@@ -163,6 +166,11 @@ test-vbench: $(STAMP) $(VBENCH_STAMP)
 	set -o pipefail; OMP_NUM_THREADS=1 SFBENCH_VBENCH_PYTHON=$(CURDIR)/$(VBENCH)/bin/python \
 		$(BIN)/python -m pytest tests/test_vbench_real.py --no-header -vv -rs -s -p no:cacheprovider \
 		--durations=0 --durations-min=1 2>&1 | sed "s#$(CURDIR)/##g" | tee results/vbench/test-vbench.log
+
+# A version that torch 2.13 works with; a GPU image has its own.
+test-flex: $(STAMP)
+	@[ -d $(TRITON) ] || $(BIN)/python -m pip install --quiet --no-deps --target $(TRITON) triton==3.7.1
+	SFBENCH_TRITON=$(CURDIR)/$(TRITON) $(BIN)/python -m pytest tests/test_simulated_gpu.py -k flex -s
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+COMPILE = torch.compile
 GPU, ROOT = torch.device("cuda", 0), Path(__file__).resolve().parents[1]
 WAITS: Counter[tuple[str, str]] = Counter()
 """What the host waited for, and the line of sfbench that asked for it."""
@@ -275,7 +276,7 @@ class Api:
             "set_device": None,
         }
         for name, value in answers.items():
-            setattr(torch.cuda, name, lambda *args, value=value: value)
+            setattr(torch.cuda, name, lambda *args, value=value, **how: value)
         torch.cuda.synchronize = lambda device=None: wait("synchronize")
         torch.cuda.set_sync_debug_mode = Api.set_sync_debug_mode
         torch.cuda.stream = lambda stream: contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """What a machine without a GPU can show of one: see ``simulated_gpu.py``.
 
-That every tensor is where it must be, that the same is learned, and how often the host waits. No
-kernel is a GPU's, so flex attention and all times stay with ``make gpu``.
+That every tensor is where it must be, that the same is learned, how often the host waits, and what
+flex attention's kernels compute (``make test-flex``). All times stay with ``make gpu``.
 """
 
 from __future__ import annotations
@@ -209,6 +209,22 @@ def test_the_host_waits_equally_often_whatever_the_size(
         found.append(json.loads(said.splitlines()[-1]))
     assert found[0] == found[1]
     assert 1 <= sum(found[0].values()) <= 20, found[0]
+
+
+TRITON = os.environ.get("SFBENCH_TRITON", "")
+
+
+@pytest.mark.skipif(not TRITON, reason="make test-flex: SFBENCH_TRITON is a folder with triton")
+def test_flex_attentions_kernels_give_values_and_gradients(
+    simulated: Simulated, tmp_path: Path
+) -> None:
+    """As torch writes them for a GPU, run by Triton's interpreter."""
+    said = simulated(TESTS / "flex_kernel.py", TRITON, cwd=tmp_path)
+    found = [json.loads(line) for line in said.splitlines()]
+    print("", *found, sep="\n")
+    assert len(found) == 4
+    for errors in found:
+        assert max(errors[name] for name in "oqkv") < 1e-5, errors
 
 
 SERVED = """

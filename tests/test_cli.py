@@ -48,7 +48,8 @@ def examples() -> Iterator[str]:
     for command in (COMMAND, *COMMANDS.values()):
         epilog = command.epilog  # type: ignore[attr-defined]
         assert "  sfbench " in epilog
-        yield from (line.strip() for line in epilog.splitlines() if line.startswith("  sfbench "))
+        lines = epilog.replace("\\\n", "").splitlines()  # a line may go on in the next one
+        yield from (line.strip() for line in lines if line.startswith("  sfbench "))
 
 
 @pytest.mark.parametrize("example", list(examples()))

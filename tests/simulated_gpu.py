@@ -7,7 +7,7 @@ for is counted (:data:`WAITS`). A graph is replayed for true, operation by opera
 
 It shows that a program puts its tensors in the right places, and nothing of a GPU's numbers or
 times: operations are the CPU's, and ``torch.compile`` compiles nothing. ``LIBRARY`` is
-``simulated_gpu.cpp``, compiled.
+``simulated_gpu.cpp``, compiled as in ``test_simulated_gpu.py``.
 """
 
 from __future__ import annotations
@@ -221,6 +221,7 @@ class Recording:
     """What a graph holds: each operation, its arguments, and the memory of its results."""
 
     now: list[tuple[Any, ...]] | None = None
+    done: list[tuple[Any, ...]]
 
     def replay(self) -> None:
         for func, args, kwargs, out in self.done:
@@ -229,8 +230,6 @@ class Recording:
             for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
                 if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
-
-    done: list[tuple[Any, ...]]
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def test_every_method_learns_there_what_it_learns_on_the_cpu(
     losses = [name for name in here if name.endswith("_loss") and isinstance(here[name], float)]
     assert here.keys() == there.keys() and losses
     for name in losses:  # of the third step: Adam makes a whole step of a gradient that only rounds
-        assert there[name] == pytest.approx(here[name], rel=0.03, abs=1e-5), name
+        assert there[name] == pytest.approx(here[name], rel=0.05), name
 
 
 WAITING = """

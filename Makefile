@@ -42,7 +42,7 @@ help:
 	@echo "make gpu          on a GPU: its tests, Wan2.1's size as a stream, training the preset base (10 minutes)"
 	@echo "make gpu-tests, gpu-wan, gpu-base   each of them alone (GPU_PYTHON=..., GPU_MINUTES=...)"
 	@echo "make wheels       what an image without network lacks for them, to be carried there"
-	@echo "make test-flex    without a GPU: flex attention's kernels as they are compiled for one, interpreted (5 minutes)"
+	@echo "make test-flex    without a GPU: flex attention's kernels as they are compiled for one, interpreted (3 minutes)"
 	@echo "make vbench-env   the real VBench in an environment of its own, .venv-vbench (2.3 GB)"
 	@echo "make test-vbench  build it, and drive every dimension that can be loaded (10 minutes)"
 

@@ -20,11 +20,12 @@ from rich.table import Table
 from torch import Tensor
 
 from . import objective_fakes
-from .attention import Seen, attend, clean_and_noisy
+from .attention import Seen, attend
 from .catalogue import DEFAULT_PRESET
 from .config import Preset
 from .data import LatentPool, Pool
 from .engine import Engine, quick
+from .masks import clean_and_noisy
 from .model import DiT, Text
 from .objective_dmd import DMD
 from .objective_fakes import Fakes, noised_truth, own_past, true_past

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .attention import block_causal
 from .bench import Row, in_turns, row, show
 from .blocks import Block
 from .catalogue import DEFAULT_PRESET
@@ -20,6 +19,7 @@ from .codec import AutoEncoder
 from .config import Preset
 from .data import noise_for
 from .engine import Engine, Switches
+from .masks import block_causal
 from .model import DiT, Text
 from .recipes import load_preset
 from .rollout import rollout

@@ -21,7 +21,7 @@ H100) comes to 0.32 of it under this count."""
 
 # Of the host, in seconds; orders of magnitude, from one core of a server.
 UPDATE = 4e-3  # clipping, optimiser, average, and the wait for the loss
-LAUNCH = 0.5e-3  # a block pass: 45 kernels of an engine's, 150 of training's in bf16 (counted)
+LAUNCH = 0.5e-3  # a block pass: about 45 kernels of an engine's, 150 of training's in bf16
 SAMPLE = 0.6e-3  # a sample of an update: its window, prompt and levels, each from a key of its own
 DRAW = 50e-6  # a frame's noise at one denoising step
 PIXEL = 0.25e-6  # rendered by the embedded world, a frame's share of its clip included

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import chunks_of
 from .data import keyed
 from .engine import quick
+from .masks import chunks_of
 from .model import DiT
 from .objective_exits import Exits
 from .objectives import Batch, Chunks, Draw

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .attention import block_causal, chunks_of, clean_and_noisy
 from .config import MethodConfig, Preset
 from .data import LatentPool, keyed, noise_for, sent
+from .masks import block_causal, chunks_of, clean_and_noisy
 from .model import DiT
 from .text import TextEncoder
 

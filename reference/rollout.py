@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .attention import KVCache, block_causal, chunks_of, one_ahead
+from .attention import KVCache
+from .masks import block_causal, chunks_of, one_ahead
 from .model import DiT, Text
 from .schedule import Schedule, add_noise
 

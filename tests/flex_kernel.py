@@ -34,7 +34,8 @@ from torch.utils import _triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import make_backend
 
-from sfbench.reference.attention import Seen, block_causal, clean_and_noisy
+from sfbench.reference.attention import Seen
+from sfbench.reference.masks import block_causal, clean_and_noisy
 
 H100 = SimpleNamespace(
     name="NVIDIA H100",

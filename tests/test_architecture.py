@@ -23,7 +23,7 @@ HARNESS_TYPES = {
 }
 """The files of the reference that may know the harness."""
 LAYERS = [
-    *("config schedule", "attention products recorded", "slots blocks", "model", "engine"),
+    *("config schedule", "masks attention products recorded", "slots blocks", "model", "engine"),
     *("rollout", "objective*", "trainer"),
 ]
 MAGIC = {1560, 32760, 832}  # sizes of one published model: they stand in its preset alone

@@ -3,16 +3,8 @@
 import pytest
 import torch
 
-from sfbench.reference.attention import (
-    KVCache,
-    Rope,
-    Seen,
-    attend,
-    block_causal,
-    clean_and_noisy,
-    one_ahead,
-    rotate,
-)
+from sfbench.reference.attention import KVCache, Rope, Seen, attend, rotate
+from sfbench.reference.masks import block_causal, clean_and_noisy, one_ahead
 
 
 def test_rope_depends_on_relative_time_only() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfbench.reference.attention import block_causal, clean_and_noisy
 from sfbench.reference.blocks import normed, rms
+from sfbench.reference.masks import block_causal, clean_and_noisy
 from sfbench.reference.model import DiT
 
 from reference_fixtures import inputs, network, preset

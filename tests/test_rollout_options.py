@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from sfbench.reference.attention import KVCache, chunks_of, clean_and_noisy
+from sfbench.reference.attention import KVCache
+from sfbench.reference.masks import chunks_of, clean_and_noisy
 from sfbench.reference.model import DiT, Text
 from sfbench.reference.rollout import rollout
 from sfbench.reference.schedule import Schedule, add_noise

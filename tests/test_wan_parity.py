@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from sfbench.reference.attention import block_causal
 from sfbench.reference.config import CodecConfig, DataConfig, Preset, SamplerConfig, TextConfig
+from sfbench.reference.masks import block_causal
 from sfbench.reference.model import DiT
 from sfbench.reference.rollout import rollout
 from sfbench.reference.schedule import Schedule
